@@ -1,0 +1,138 @@
+//! Owns the event: what travels through the ring buffer when an edge is new or its evidence grows.
+//!
+//! An event repeats the edge and its totals, so that user space needs no look-up; one that is lost to a full
+//! ring costs time only, for the edge map holds the same figures.
+
+use crate::edge::{EdgeKey, EdgeValue};
+
+/// An edge that is new, or that has new evidence.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Event {
+    /// [`Event::VERSION`].
+    pub version: u8,
+    /// Zero.
+    pub _pad: [u8; 5],
+    /// The client's port of the connection that caused the event, in host order.
+    pub client_port: u16,
+    /// The edge.
+    pub key: EdgeKey,
+    /// Its totals at the time of the event.
+    pub value: EdgeValue,
+}
+
+const _: () = assert!(size_of::<Event>() == 120);
+
+/// Bytes from the ring buffer that are no event.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum DecodeError {
+    /// The length is not that of an event.
+    Length(usize),
+    /// The event has another version.
+    Version(u8),
+}
+
+impl Event {
+    /// The layout's version, raised with every change of it.
+    pub const VERSION: u8 = 1;
+
+    /// The event's size in bytes.
+    pub const SIZE: usize = size_of::<Self>();
+
+    /// Reads an event from the bytes of one ring buffer record.
+    ///
+    /// # Errors
+    ///
+    /// The record has another length or another version than this build writes.
+    pub fn parse(record: &[u8]) -> Result<Self, DecodeError> {
+        let bytes: &[u8; Self::SIZE] =
+            record.try_into().map_err(|_short_or_long| DecodeError::Length(record.len()))?;
+        let mut reader = Reader { bytes, at: 0 };
+        let [version] = reader.take();
+        if version != Self::VERSION {
+            return Err(DecodeError::Version(version));
+        }
+        let _pad = reader.take();
+        Ok(Self {
+            version,
+            _pad,
+            client_port: u16::from_ne_bytes(reader.take()),
+            key: EdgeKey {
+                client: reader.take(),
+                server: reader.take(),
+                ifindex: u32::from_ne_bytes(reader.take()),
+                sni_hash: u32::from_ne_bytes(reader.take()),
+                server_port: u16::from_ne_bytes(reader.take()),
+                verdict: u8::from_ne_bytes(reader.take()),
+                protocol: u8::from_ne_bytes(reader.take()),
+                flags: u8::from_ne_bytes(reader.take()),
+                alpn: u8::from_ne_bytes(reader.take()),
+                tls_version: u8::from_ne_bytes(reader.take()),
+                _pad: u8::from_ne_bytes(reader.take()),
+            },
+            value: EdgeValue {
+                entered: u64::from_ne_bytes(reader.take()),
+                left: u64::from_ne_bytes(reader.take()),
+                answered: u64::from_ne_bytes(reader.take()),
+                refused: u64::from_ne_bytes(reader.take()),
+                evidence: u64::from_ne_bytes(reader.take()),
+                methods: u64::from_ne_bytes(reader.take()),
+                first_ns: u64::from_ne_bytes(reader.take()),
+                last_ns: u64::from_ne_bytes(reader.take()),
+            },
+        })
+    }
+}
+
+struct Reader<'a> {
+    bytes: &'a [u8; Event::SIZE],
+    at: usize,
+}
+
+impl Reader<'_> {
+    /// The next `N` bytes; zeros past the end, which the sizes asserted above rule out.
+    fn take<const N: usize>(&mut self) -> [u8; N] {
+        let mut out = [0; N];
+        if let Some(from) = self.bytes.get(self.at..self.at + N) {
+            out.copy_from_slice(from);
+        }
+        self.at += N;
+        out
+    }
+}
+
+// SAFETY: repr(C), no padding (asserted by the size above), any bit pattern is valid.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Event {}
+
+#[cfg(test)]
+mod tests {
+    use super::{DecodeError, Event};
+    use proptest::prelude::*;
+
+    proptest! {
+        #[test]
+        fn a_record_of_any_other_length_is_refused(bytes in prop::collection::vec(any::<u8>(), 0..300)) {
+            prop_assume!(bytes.len() != Event::SIZE);
+            prop_assert_eq!(Event::parse(&bytes), Err(DecodeError::Length(bytes.len())));
+        }
+
+        #[test]
+        fn fields_are_read_from_where_the_layout_puts_them(bytes in prop::collection::vec(any::<u8>(), Event::SIZE)) {
+            let mut bytes = bytes;
+            bytes[0] = Event::VERSION;
+            let event = Event::parse(&bytes).unwrap();
+            let port = core::mem::offset_of!(Event, client_port);
+            prop_assert_eq!(event.client_port.to_ne_bytes(), [bytes[port], bytes[port + 1]]);
+            let key = core::mem::offset_of!(Event, key);
+            prop_assert_eq!(&event.key.client[..], &bytes[key..key + 16]);
+            prop_assert_eq!(event.value.last_ns.to_ne_bytes(), <[u8; 8]>::try_from(&bytes[112..120]).unwrap());
+        }
+    }
+
+    #[test]
+    fn another_version_is_refused() {
+        let bytes = [Event::VERSION + 1; Event::SIZE];
+        assert_eq!(Event::parse(&bytes), Err(DecodeError::Version(Event::VERSION + 1)));
+    }
+}

@@ -1,0 +1,30 @@
+//! Owns the names by which user space finds programs, maps and globals in the object.
+
+/// Program on a pod interface's ingress: what the pod sends.
+pub const DETECT_INGRESS: &str = "detect_ingress";
+/// Program on a pod interface's egress: what the pod receives.
+pub const DETECT_EGRESS: &str = "detect_egress";
+/// Program that user space runs with a list of flow keys to remove those that are idle.
+pub const EXPIRE: &str = "expire";
+
+/// Hash map of the flows that are undecided or worth watching.
+pub const FLOWS: &str = "FLOWS";
+/// Array map of reference counts in front of [`FLOWS`].
+pub const FILTER: &str = "FILTER";
+/// Hash map of the edges.
+pub const EDGES: &str = "EDGES";
+/// Ring buffer of events.
+pub const EVENTS: &str = "EVENTS";
+/// Per-CPU array of counters.
+pub const COUNTERS: &str = "COUNTERS";
+/// Per-CPU array of one entry: work memory and the scan budget.
+pub const SCRATCH: &str = "SCRATCH";
+
+/// Global, `u32`: one in this many packets that miss the filter is looked at; 0 for none.
+pub const SAMPLE_ONE_IN: &str = "SAMPLE_ONE_IN";
+/// Global, `u32`: bytes a second that one CPU may scan.
+pub const SCAN_BYTES_PER_SECOND: &str = "SCAN_BYTES_PER_SECOND";
+/// Global, `u32`: bytes of each message that are scanned.
+pub const SCAN_WINDOW: &str = "SCAN_WINDOW";
+/// Global, `u64`: nanoseconds of silence after which a flow may be removed.
+pub const IDLE_NS: &str = "IDLE_NS";

@@ -1,0 +1,119 @@
+//! Owns the words of a verdict: what a connection is, and which protocol a plaintext one speaks.
+//!
+//! In memory that both halves share, a verdict and a protocol are one byte each; a byte that names
+//! neither is an error on reading, never a default.
+
+/// What a connection is on the wire.
+#[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Verdict {
+    /// No payload yet, or too little to tell.
+    #[default]
+    Undecided = 0,
+    /// Neither TLS nor a plaintext protocol that is known: nothing is claimed about it.
+    Opaque = 1,
+    /// TLS that no mesh is known to have made.
+    Tls = 2,
+    /// Mutual TLS of a service mesh, by ALPN, by SNI or by the HBONE port.
+    MeshMtls = 3,
+    /// Affirmative evidence of a plaintext protocol.
+    Plaintext = 4,
+}
+
+/// The protocol that a plaintext connection speaks.
+#[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq, PartialOrd, Ord)]
+#[repr(u8)]
+pub enum Protocol {
+    /// None is known: the verdict is not plaintext.
+    #[default]
+    None = 0,
+    /// HTTP/1.0 or HTTP/1.1 (RFC 9112).
+    Http1 = 1,
+    /// HTTP/2 with prior knowledge, by its connection preface (RFC 9113 §3.4).
+    H2c = 2,
+    /// JSON-RPC that is not known to be MCP.
+    JsonRpc = 3,
+    /// The Model Context Protocol.
+    Mcp = 4,
+}
+
+/// A byte from shared memory that names no verdict or protocol.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct UnknownCode(pub u8);
+
+impl Verdict {
+    /// The verdict's name in logs, metrics and tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::Undecided => "undecided",
+            Self::Opaque => "opaque",
+            Self::Tls => "tls",
+            Self::MeshMtls => "mesh-mtls",
+            Self::Plaintext => "plaintext",
+        }
+    }
+}
+
+impl TryFrom<u8> for Verdict {
+    type Error = UnknownCode;
+
+    fn try_from(code: u8) -> Result<Self, UnknownCode> {
+        Ok(match code {
+            0 => Self::Undecided,
+            1 => Self::Opaque,
+            2 => Self::Tls,
+            3 => Self::MeshMtls,
+            4 => Self::Plaintext,
+            _ => return Err(UnknownCode(code)),
+        })
+    }
+}
+
+impl Protocol {
+    /// The protocol's name in logs, metrics and tables.
+    #[must_use]
+    pub const fn name(self) -> &'static str {
+        match self {
+            Self::None => "none",
+            Self::Http1 => "http1",
+            Self::H2c => "h2c",
+            Self::JsonRpc => "jsonrpc",
+            Self::Mcp => "mcp",
+        }
+    }
+}
+
+impl TryFrom<u8> for Protocol {
+    type Error = UnknownCode;
+
+    fn try_from(code: u8) -> Result<Self, UnknownCode> {
+        Ok(match code {
+            0 => Self::None,
+            1 => Self::Http1,
+            2 => Self::H2c,
+            3 => Self::JsonRpc,
+            4 => Self::Mcp,
+            _ => return Err(UnknownCode(code)),
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Protocol, UnknownCode, Verdict};
+
+    #[test]
+    fn every_byte_is_the_code_that_it_names_or_an_error() {
+        for code in 0..=u8::MAX {
+            match Verdict::try_from(code) {
+                Ok(verdict) => assert_eq!(verdict as u8, code),
+                Err(error) => assert_eq!(error, UnknownCode(code)),
+            }
+            match Protocol::try_from(code) {
+                Ok(protocol) => assert_eq!(protocol as u8, code),
+                Err(error) => assert_eq!(error, UnknownCode(code)),
+            }
+        }
+    }
+}

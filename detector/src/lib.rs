@@ -1,0 +1,1 @@
+//! Plainsight's user-space half.

@@ -1,0 +1,2 @@
+//! Set-up, build, demo, tests and CI.
+fn main() {}
