@@ -47,8 +47,8 @@ pub enum Counter {
     ClosedUndecided = 18,
     /// A flow was removed because it had been idle.
     Expired = 19,
-    /// A tail call failed: a long message was read only in part.
-    TailCallFailed = 20,
+    /// A message's head is longer than the scan follows: the message was not read further.
+    HeadTooLong = 20,
 }
 
 impl Counter {
@@ -74,7 +74,7 @@ impl Counter {
         Self::PickedUp,
         Self::ClosedUndecided,
         Self::Expired,
-        Self::TailCallFailed,
+        Self::HeadTooLong,
     ];
 
     /// Number of counters: the size of the map.
@@ -104,7 +104,7 @@ impl Counter {
             Self::PickedUp => "picked_up",
             Self::ClosedUndecided => "closed_undecided",
             Self::Expired => "expired",
-            Self::TailCallFailed => "tail_call_failed",
+            Self::HeadTooLong => "head_too_long",
         }
     }
 }

@@ -3,6 +3,8 @@
 //! A bit says that a token stood where its protocol puts it. It carries no value: `AUTH_BEARER` says that
 //! a bearer token was sent, not which.
 
+use crate::verdict::Protocol;
+
 /// A set of evidence bits.
 #[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq, PartialOrd, Ord)]
 #[repr(transparent)]
@@ -38,10 +40,14 @@ evidence! {
     A2A = 7, "a2a";
     /// Server-sent events: `text/event-stream` as a response's type.
     EVENT_STREAM = 8, "event-stream";
-    /// An `Accept` that lists both `application/json` and `text/event-stream`.
-    ACCEPT_BOTH = 9, "accept-json-and-event-stream";
+    /// An `Accept` that lists `application/json`.
+    ACCEPT_JSON = 9, "accept-json";
+    /// An `Accept` that lists `text/event-stream`.
+    ACCEPT_EVENT_STREAM = 10, "accept-event-stream";
+    /// A body of type `application/json`.
+    JSON_BODY = 11, "json-body";
     /// A `User-Agent` of the kubelet's probes.
-    KUBE_PROBE = 10, "kube-probe";
+    KUBE_PROBE = 12, "kube-probe";
 
     /// An `Mcp-Session-Id` header (2025-03-26 to 2025-11-25). It is a credential as well.
     MCP_SESSION = 16, "mcp-session-id";
@@ -87,16 +93,17 @@ impl Evidence {
     /// No evidence.
     pub const NONE: Self = Self(0);
 
-    /// Bits each of which is enough to call a stream MCP.
+    /// Bits each of which is enough to call a message MCP: a header or an event that MCP alone defines.
     pub const MCP_DECISIVE: Self = Self(
         Self::MCP_SESSION.0
             | Self::MCP_VERSION.0
             | Self::MCP_METHOD.0
             | Self::MCP_ENDPOINT_EVENT.0
-            | Self::MCP_WEBSOCKET.0
-            | Self::MCP_NAMESPACE.0
-            | Self::MCP_BODY_METHOD.0,
+            | Self::MCP_WEBSOCKET.0,
     );
+
+    /// Bits each of which makes a JSON-RPC message MCP.
+    pub const MCP_MEMBER: Self = Self(Self::MCP_NAMESPACE.0 | Self::MCP_REVISION.0 | Self::MCP_BODY_METHOD.0);
 
     /// Bits that say a credential was sent in clear.
     pub const CREDENTIALS: Self = Self(
@@ -109,6 +116,37 @@ impl Evidence {
             | Self::API_KEY.0
             | Self::PROXY_AUTHORIZATION.0,
     );
+
+    /// What the evidence of one message says that its protocol is.
+    ///
+    /// The bias is to the lesser claim: JSON-RPC is MCP only by something that MCP alone defines, and a
+    /// method that others have too is believed only where the head speaks MCP's content types.
+    #[inline(always)]
+    #[must_use]
+    pub const fn protocol(self) -> Protocol {
+        if self.any(Self::MCP_DECISIVE) {
+            return Protocol::Mcp;
+        }
+        let foreign = self.any(Self::A2A.or(Self::LSP_FRAMING));
+        // A request whose `"jsonrpc"` stands behind 20 KB of arguments has shown its method all the same.
+        if self.any(Self::MCP_BODY_METHOD) && !foreign {
+            return Protocol::Mcp;
+        }
+        if self.any(Self::JSONRPC) {
+            let shared = Self::SHARED_METHOD.or(Self::ACCEPT_JSON).or(Self::ACCEPT_EVENT_STREAM);
+            if !foreign && (self.any(Self::MCP_MEMBER) || self.all(shared)) {
+                return Protocol::Mcp;
+            }
+            return Protocol::JsonRpc;
+        }
+        if self.any(Self::H2C_PREFACE) {
+            return Protocol::H2c;
+        }
+        if self.any(Self::HTTP_REQUEST.or(Self::HTTP_RESPONSE)) {
+            return Protocol::Http1;
+        }
+        Protocol::None
+    }
 
     /// Whether any bit of `other` is set.
     #[must_use]
@@ -146,7 +184,9 @@ mod tests {
             assert_eq!(seen & bit.0, 0, "{name}");
             seen |= bit.0;
         }
-        assert!(Evidence(seen).all(Evidence::MCP_DECISIVE.or(Evidence::CREDENTIALS)));
+        assert!(
+            Evidence(seen).all(Evidence::MCP_DECISIVE.or(Evidence::MCP_MEMBER).or(Evidence::CREDENTIALS))
+        );
     }
 
     #[test]

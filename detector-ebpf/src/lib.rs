@@ -5,11 +5,17 @@
 //! panic; every loop has a constant bound that the verifier can see.
 #![cfg_attr(not(test), no_std)]
 
+pub mod automaton;
+pub mod budget;
 pub mod counter;
 pub mod edge;
 pub mod event;
 pub mod evidence;
+pub mod flow;
 pub mod method;
 pub mod names;
+pub mod packet;
+pub mod scan;
 pub mod tls;
+pub mod track;
 pub mod verdict;

@@ -20,11 +20,11 @@ pub const COUNTERS: &str = "COUNTERS";
 /// Per-CPU array of one entry: work memory and the scan budget.
 pub const SCRATCH: &str = "SCRATCH";
 
-/// Global, `u32`: one in this many packets that miss the filter is looked at; 0 for none.
-pub const SAMPLE_ONE_IN: &str = "SAMPLE_ONE_IN";
+/// Global, `u32`: a packet that misses the filter is looked at if its hash is below this.
+pub const SAMPLE_BELOW: &str = "SAMPLE_BELOW";
 /// Global, `u32`: bytes a second that one CPU may scan.
 pub const SCAN_BYTES_PER_SECOND: &str = "SCAN_BYTES_PER_SECOND";
-/// Global, `u32`: bytes of each message that are scanned.
+/// Global, `u32`: bytes of each body that are scanned.
 pub const SCAN_WINDOW: &str = "SCAN_WINDOW";
-/// Global, `u64`: nanoseconds of silence after which a flow may be removed.
+/// Global, `u64`: nanoseconds of silence after which a flow is removed.
 pub const IDLE_NS: &str = "IDLE_NS";

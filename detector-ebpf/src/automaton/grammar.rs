@@ -1,0 +1,536 @@
+//! Owns the grammar: what a stream may begin with, and what counts in a head, a body or a line.
+//!
+//! Five roots: [`START`] where a stream or a message begins, [`LINE`] where a header line begins, [`CONTENT`]
+//! where a body begins, [`CHUNK_SIZE`] where a chunk begins, and [`DEAD`]. JSON is lexed, not searched: a
+//! word counts only as a whole string that is a member's name or value, never inside another string.
+
+use super::builder::{Builder, Table};
+use crate::method::METHODS;
+
+/// A token: what the automaton says when it has read the last byte of something that counts.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(missing_docs, reason = "a token is named after the evidence or the grammar rule that it ends")]
+#[repr(u8)]
+pub enum Token {
+    TlsClientHello = 1,
+    TlsServerHello,
+    TlsAlert,
+    UnknownStart,
+    H2cPreface,
+    HttpRequest,
+    HttpHeadRequest,
+    HttpResponse,
+    HttpResponseWithoutBody,
+    LspHeader,
+    RawJson,
+    RawJsonBatch,
+    EndOfHead,
+    LengthDigit,
+    Chunked,
+    ChunkDigit,
+    EndOfChunkSize,
+    Batch,
+    ContentUnknown,
+    AcceptJson,
+    AcceptEventStream,
+    ContentJson,
+    ContentEventStream,
+    AuthorizationOther,
+    AuthorizationBearer,
+    AuthorizationBasic,
+    ProxyAuthorization,
+    Cookie,
+    SetCookie,
+    ApiKey,
+    McpSession,
+    McpVersion,
+    McpMethod,
+    McpWebSocket,
+    McpEndpointEvent,
+    A2a,
+    KubeProbe,
+    JsonRpc,
+    McpRevision,
+    McpNamespace,
+    OtherMethod,
+    /// The first of MCP's methods; the others follow in the order of [`METHODS`].
+    FirstMethod = 64,
+}
+
+const _: () = assert!(Token::FirstMethod as usize + METHODS.len() <= 128);
+
+/// What the grammar is made into.
+struct Grammar {
+    builder: Builder,
+    start: u16,
+    line: u16,
+    content: u16,
+    chunk_size: u16,
+    skip: u16,
+    dead: u16,
+}
+
+const GRAMMAR: Grammar = grammar();
+
+/// The table.
+pub(super) const TABLE: Table = GRAMMAR.builder.finish();
+/// Where a stream or a message begins.
+pub const START: u16 = GRAMMAR.start;
+/// Where a header line begins.
+pub const LINE: u16 = GRAMMAR.line;
+/// Where a body begins.
+pub const CONTENT: u16 = GRAMMAR.content;
+/// Where a chunk begins (RFC 9112 §7.1).
+pub const CHUNK_SIZE: u16 = GRAMMAR.chunk_size;
+/// Content of which nothing counts.
+pub const SKIP: u16 = GRAMMAR.skip;
+/// A stream that began with nothing known.
+pub const DEAD: u16 = GRAMMAR.dead;
+
+const DIGITS: &[u8] = b"0123456789";
+const SPACE: &[u8] = b" \t";
+
+const fn grammar() -> Grammar {
+    let mut b = Builder::new();
+    b.name(b"abcdefghijklmnopqrstuvwxyz01234");
+    b.name_alike(b"56789");
+    b.name(b" \t\r\n\"\\{}[]:,;/-_.*+");
+    b.name(&[0x00, 0x01, 0x02, 0x03, 0x04, 0x15, 0x16]);
+
+    let dead = b.state();
+    let skip = b.state();
+    let json = json(&mut b);
+    let content = content(&mut b, &json, skip);
+    let head = head(&mut b);
+    let chunk_size = chunk_size(&mut b);
+    let start = start(&mut b, &json, &head, dead);
+    Grammar { builder: b, start, line: head.line, content, chunk_size, skip, dead }
+}
+
+/// The states of JSON that others lead to.
+struct Json {
+    /// Outside of any string.
+    between: u16,
+    /// After an opening bracket.
+    open: u16,
+}
+
+const fn json(b: &mut Builder) -> Json {
+    let between = b.state();
+    let open = b.state();
+    let close = b.state();
+    let string = b.state();
+    let escape = b.state();
+    b.opens(open);
+    b.closes(close);
+
+    b.on(string, b"\\", escape);
+    b.on(string, b"\"", between);
+    b.all(escape, string);
+
+    let opening = b.like(string);
+    b.on(between, b"\"", opening);
+    b.on(between, b"{[", open);
+    b.on(between, b"}]", close);
+    b.copy(between, open);
+    b.copy(between, close);
+
+    let value = member(b, opening, b"jsonrpc\"", between);
+    let version = b.like(string);
+    b.on(value, b"\"", version);
+    let end = b.path(version, b"2.0");
+    let token = b.accept(Token::JsonRpc as u8, between);
+    b.on(end, b"\"", token);
+
+    let value = member(b, opening, b"protocolversion\"", between);
+    let revision = b.like(string);
+    b.on(value, b"\"", revision);
+    // Every revision is a date; other protocols count theirs from 0 or 1.
+    let century = b.path(revision, b"2");
+    let token = b.accept(Token::McpRevision as u8, string);
+    b.on(century, b"0", token);
+
+    let value = member(b, opening, b"method\"", between);
+    methods(b, value, between);
+
+    // Any member of MCP's namespace, whatever follows the slash.
+    let name = b.state();
+    let name_escape = b.state();
+    b.all(name_escape, name);
+    b.on(name, b"\\", name_escape);
+    let slash = b.path(opening, b"io.modelcontextprotocol");
+    b.on(slash, b"/", name);
+    let named = b.like(between);
+    b.on(name, b"\"", named);
+    b.on(named, b" \t\r\n", named);
+    let token = b.accept(Token::McpNamespace as u8, between);
+    b.on(named, b":", token);
+
+    Json { between, open }
+}
+
+/// Lays a member's name, closing quote included, and answers the state before its value.
+const fn member(b: &mut Builder, opening: u16, name: &[u8], between: u16) -> u16 {
+    let named = b.like(between);
+    let value = b.like(between);
+    b.on(named, b" \t\r\n", named);
+    b.on(named, b":", value);
+    b.on(value, b" \t\r\n", value);
+    let (word, quote) = name.split_at(name.len() - 1);
+    let end = b.path(opening, word);
+    b.on(end, quote, named);
+    value
+}
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, where a wrong index is an error")]
+const fn methods(b: &mut Builder, value: u16, between: u16) {
+    let other = b.accept(Token::OtherMethod as u8, between);
+    let string = b.state();
+    let escape = b.state();
+    b.all(escape, string);
+    b.on(string, b"\\", escape);
+    b.on(string, b"\"", other);
+    let opening = b.like(string);
+    b.on(value, b"\"", opening);
+    // All paths first: a node is made as a copy of the string, before its own closing quote is set.
+    let mut index = 0;
+    while index < METHODS.len() {
+        let _end = b.path(opening, METHODS[index].name.as_bytes());
+        index += 1;
+    }
+    index = 0;
+    while index < METHODS.len() {
+        let end = b.path(opening, METHODS[index].name.as_bytes());
+        let token = b.accept(Token::FirstMethod as u8 + index as u8, between);
+        b.on(end, b"\"", token);
+        index += 1;
+    }
+}
+
+/// A body: JSON, server-sent events, or something else.
+const fn content(b: &mut Builder, json: &Json, skip: u16) -> u16 {
+    let unknown = b.accept(Token::ContentUnknown as u8, skip);
+    let broken = b.state();
+    b.all(broken, unknown);
+
+    let field = b.state();
+    let line = b.like(field);
+    b.on(field, b"\n", line);
+    b.all(line, field);
+    b.on(line, b"\r\n", line);
+
+    let batch = b.accept(Token::Batch as u8, json.between);
+    b.opens(batch);
+    let data = b.like(field);
+    b.on(data, b" ", data);
+    b.on(data, b"{", json.open);
+    b.on(data, b"[", batch);
+
+    let event = b.like(field);
+    b.on(event, b" ", event);
+    let name = b.path(event, b"endpoint");
+    let end = b.accept(Token::McpEndpointEvent as u8, field);
+    b.on(name, b"\r", end);
+    let end = b.accept(Token::McpEndpointEvent as u8, line);
+    b.on(name, b"\n", end);
+
+    let root = b.like(broken);
+    b.all(root, broken);
+    b.on(root, b" \t\r\n", root);
+    b.on(root, b"{", json.open);
+    b.on(root, b"[", batch);
+    b.on(root, b":", field);
+    b.on(line, b":", field);
+    let mut index = 0;
+    let fields: [(&[u8], u16); 4] = [(b"data", data), (b"event", event), (b"id", field), (b"retry", field)];
+    #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, where a wrong index is an error")]
+    while index < fields.len() {
+        let (name, value) = fields[index];
+        let end = b.path_or(root, name, broken);
+        b.on(end, b":", value);
+        let end = b.path(line, name);
+        b.on(end, b":", value);
+        index += 1;
+    }
+    root
+}
+
+const fn chunk_size(b: &mut Builder) -> u16 {
+    let end = b.state();
+    let end = b.accept(Token::EndOfChunkSize as u8, end);
+    let extension = b.state();
+    b.on(extension, b"\n", end);
+    let digit = b.accept(Token::ChunkDigit as u8, extension);
+    b.on(digit, b"0123456789abcdef", digit);
+    let root = b.like(digit);
+    // The line break that ends the chunk before.
+    b.on(root, b"\r\n", root);
+    root
+}
+
+/// The states of a head that others lead to.
+struct Head {
+    /// Where a header line begins.
+    line: u16,
+    /// The rest of a line of which nothing counts.
+    rest: u16,
+    /// The value of `Content-Length`.
+    length: u16,
+}
+
+const fn head(b: &mut Builder) -> Head {
+    let rest = b.state();
+    let line = b.state();
+    b.on(rest, b"\n", line);
+    b.all(line, rest);
+    let end = b.state();
+    let end = b.accept(Token::EndOfHead as u8, end);
+    let blank = b.like(rest);
+    b.on(blank, b"\n", end);
+    b.on(line, b"\r", blank);
+    b.on(line, b"\n", end);
+
+    let length = b.like(rest);
+    b.on(length, SPACE, length);
+    let digit = b.accept(Token::LengthDigit as u8, rest);
+    b.on(digit, DIGITS, digit);
+    b.on(length, DIGITS, digit);
+    header(b, line, b"content-length", length);
+
+    let value = list(b, rest, line);
+    item(b, value, b"chunked", Token::Chunked);
+    header(b, line, b"transfer-encoding", value);
+    let value = list(b, rest, line);
+    item(b, value, b"application/json", Token::AcceptJson);
+    item(b, value, b"text/event-stream", Token::AcceptEventStream);
+    header(b, line, b"accept", value);
+    let value = list(b, rest, line);
+    item(b, value, b"application/json", Token::ContentJson);
+    item(b, value, b"text/event-stream", Token::ContentEventStream);
+    item(b, value, b"application/a2a+json", Token::A2a);
+    header(b, line, b"content-type", value);
+    let value = list(b, rest, line);
+    item(b, value, b"kube-probe/", Token::KubeProbe);
+    header(b, line, b"user-agent", value);
+
+    // `Sec-WebSocket-Protocol: mcp`, alone or in a list; `mcpx` is another protocol.
+    let value = list(b, rest, line);
+    let name = b.path(value, b"mcp");
+    let end = b.accept(Token::McpWebSocket as u8, rest);
+    b.on(name, b", ;\r", end);
+    let end = b.accept(Token::McpWebSocket as u8, line);
+    b.on(name, b"\n", end);
+    header(b, line, b"sec-websocket-protocol", value);
+
+    authorization(b, rest, line);
+    mark(b, rest, line, b"proxy-authorization", Token::ProxyAuthorization);
+    mark(b, rest, line, b"cookie", Token::Cookie);
+    mark(b, rest, line, b"set-cookie", Token::SetCookie);
+    mark(b, rest, line, b"x-api-key", Token::ApiKey);
+    mark(b, rest, line, b"api-key", Token::ApiKey);
+    mark(b, rest, line, b"apikey", Token::ApiKey);
+    mark(b, rest, line, b"x-auth-token", Token::ApiKey);
+    mark(b, rest, line, b"x-goog-api-key", Token::ApiKey);
+    mark(b, rest, line, b"mcp-session-id", Token::McpSession);
+    mark(b, rest, line, b"mcp-protocol-version", Token::McpVersion);
+    mark(b, rest, line, b"mcp-method", Token::McpMethod);
+    mark(b, rest, line, b"mcp-name", Token::McpMethod);
+    mark(b, rest, line, b"a2a-version", Token::A2a);
+    let parameter = b.path(line, b"mcp-param");
+    let end = b.accept(Token::McpMethod as u8, rest);
+    b.on(parameter, b"-", end);
+
+    Head { line, rest, length }
+}
+
+/// Lays a header's name over the start of a line; its colon leads to `value`.
+const fn header(b: &mut Builder, line: u16, name: &[u8], value: u16) {
+    let end = b.path(line, name);
+    b.on(end, b":", value);
+}
+
+/// Lays a header of which only the presence counts.
+const fn mark(b: &mut Builder, rest: u16, line: u16, name: &[u8], token: Token) {
+    let end = b.accept(token as u8, rest);
+    header(b, line, name, end);
+}
+
+/// A value that is a list; its items are to be laid over it.
+const fn list(b: &mut Builder, rest: u16, line: u16) -> u16 {
+    let value = b.state();
+    let other = b.like(rest);
+    b.all(other, other);
+    b.on(other, b"\n", line);
+    b.on(other, b",", value);
+    b.copy(other, value);
+    b.on(value, SPACE, value);
+    value
+}
+
+/// Lays an item over a list.
+const fn item(b: &mut Builder, list: u16, name: &[u8], token: Token) {
+    let (word, last) = name.split_at(name.len() - 1);
+    let end = b.path(list, word);
+    let token = b.accept(token as u8, end);
+    b.on(end, last, token);
+}
+
+const fn authorization(b: &mut Builder, rest: u16, line: u16) {
+    let other = b.accept(Token::AuthorizationOther as u8, rest);
+    // A scheme that is none of the words says so with its first byte that differs.
+    let scheme = b.state();
+    b.all(scheme, other);
+    b.on(scheme, b"\n", line);
+    let value = b.state();
+    b.all(value, scheme);
+    b.on(value, SPACE, value);
+    b.on(value, b"\r", rest);
+    b.on(value, b"\n", line);
+    let bearer = b.path_or(value, b"bearer", scheme);
+    let end = b.accept(Token::AuthorizationBearer as u8, rest);
+    b.on(bearer, b" ", end);
+    let basic = b.path_or(value, b"basic", scheme);
+    let end = b.accept(Token::AuthorizationBasic as u8, rest);
+    b.on(basic, b" ", end);
+    header(b, line, b"authorization", value);
+}
+
+/// What a stream, or a message on it, may begin with.
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, where a wrong index is an error")]
+const fn start(b: &mut Builder, json: &Json, head: &Head, dead: u16) -> u16 {
+    let unknown = b.accept(Token::UnknownStart as u8, dead);
+    let broken = b.state();
+    b.all(broken, unknown);
+    let root = b.state();
+    b.all(root, broken);
+    // RFC 9112 §2.2: an empty line before a request line is to be ignored.
+    b.on(root, b"\r\n", root);
+
+    tls(b, root, broken);
+
+    let requests: [&[u8]; 8] =
+        [b"get", b"post", b"put", b"delete", b"options", b"patch", b"connect", b"trace"];
+    let target = request_target(b, Token::HttpRequest, head.rest, unknown, broken);
+    let mut index = 0;
+    while index < requests.len() {
+        let end = b.path_or(root, requests[index], broken);
+        b.on(end, b" ", target);
+        index += 1;
+    }
+    let target = request_target(b, Token::HttpHeadRequest, head.rest, unknown, broken);
+    let end = b.path_or(root, b"head", broken);
+    b.on(end, b" ", target);
+
+    let status = status(b, head.rest, broken);
+    let end = b.path_or(root, b"http/1.1", broken);
+    b.on(end, b" ", status);
+    let end = b.path_or(root, b"http/1.0", broken);
+    b.on(end, b" ", status);
+
+    // RFC 9113 §3.4.
+    let end = b.path_or(root, b"pri * http/2.0\r\n\r\nsm\r\n\r", broken);
+    let preface = b.accept(Token::H2cPreface as u8, dead);
+    b.on(end, b"\n", preface);
+
+    let end = b.path_or(root, b"content-length", broken);
+    let framed = b.accept(Token::LspHeader as u8, head.length);
+    b.on(end, b":", framed);
+
+    let raw = b.accept(Token::RawJson as u8, json.between);
+    b.opens(raw);
+    b.on(root, b"{", raw);
+    let raw = b.accept(Token::RawJsonBatch as u8, json.between);
+    b.opens(raw);
+    b.on(root, b"[", raw);
+    root
+}
+
+/// `request-target HTTP/1.x` of a request line (RFC 9112 §3).
+const fn request_target(b: &mut Builder, token: Token, rest: u16, unknown: u16, broken: u16) -> u16 {
+    let target = b.state();
+    b.on(target, b"\r\n", unknown);
+    let version = b.like(broken);
+    b.on(target, b" ", version);
+    let end = b.path_or(version, b"http/1.", broken);
+    let request = b.accept(token as u8, rest);
+    b.on(end, b"01", request);
+    target
+}
+
+/// The status code of a status line (RFC 9112 §4). 1xx, 204 and 304 have no body (§6.3).
+const fn status(b: &mut Builder, rest: u16, broken: u16) -> u16 {
+    let response = b.accept(Token::HttpResponse as u8, rest);
+    let without_body = b.accept(Token::HttpResponseWithoutBody as u8, rest);
+    let third = b.like(broken);
+    b.on(third, DIGITS, response);
+    let second = b.like(broken);
+    b.on(second, DIGITS, third);
+    let first = b.like(broken);
+    b.on(first, b"2345", second);
+
+    let interim_third = b.like(broken);
+    b.on(interim_third, DIGITS, without_body);
+    let interim_second = b.like(broken);
+    b.on(interim_second, DIGITS, interim_third);
+    b.on(first, b"1", interim_second);
+
+    let zero_four = b.like(third);
+    b.on(zero_four, b"4", without_body);
+    let zero = b.like(second);
+    b.on(zero, b"0", zero_four);
+    b.on(first, b"23", zero);
+    first
+}
+
+/// The first eleven bytes of a TLS hello: record type, version and length, handshake type and length, and
+/// the legacy version (RFC 8446 §4.1.2, §4.1.3, §5.1); or an alert in answer to one (§6).
+const fn tls(b: &mut Builder, root: u16, broken: u16) {
+    const VERSIONS: &[u8] = &[0x00, 0x01, 0x02, 0x03, 0x04];
+    let client = b.accept(Token::TlsClientHello as u8, broken);
+    let server = b.accept(Token::TlsServerHello as u8, broken);
+    let after_client = tls_legacy_version(b, client, broken, VERSIONS);
+    let after_server = tls_legacy_version(b, server, broken, VERSIONS);
+
+    let handshake = b.like(broken);
+    b.on(handshake, &[0x01], after_client);
+    b.on(handshake, &[0x02], after_server);
+    let length_low = b.state();
+    b.all(length_low, handshake);
+    let length = b.state();
+    b.all(length, length_low);
+    let minor = b.like(broken);
+    b.on(minor, VERSIONS, length);
+    let major = b.like(broken);
+    b.on(major, &[0x03], minor);
+    b.on(root, &[0x16], major);
+
+    let alert = b.accept(Token::TlsAlert as u8, broken);
+    let description = b.state();
+    b.all(description, alert);
+    let level = b.like(broken);
+    b.on(level, &[0x01, 0x02], description);
+    let length_low = b.like(broken);
+    b.on(length_low, &[0x02], level);
+    let length = b.like(broken);
+    b.on(length, &[0x00], length_low);
+    let minor = b.like(broken);
+    b.on(minor, VERSIONS, length);
+    let major = b.like(broken);
+    b.on(major, &[0x03], minor);
+    b.on(root, &[0x15], major);
+}
+
+/// A handshake's length, below 64 KiB, and the legacy version that follows it.
+const fn tls_legacy_version(b: &mut Builder, hello: u16, broken: u16, versions: &[u8]) -> u16 {
+    let minor = b.like(broken);
+    b.on(minor, versions, hello);
+    let major = b.like(broken);
+    b.on(major, &[0x03], minor);
+    let low = b.state();
+    b.all(low, major);
+    let middle = b.state();
+    b.all(middle, low);
+    let high = b.like(broken);
+    b.on(high, &[0x00], middle);
+    high
+}

@@ -1,0 +1,242 @@
+//! Owns the flow: what is remembered of a connection while it is undecided or worth watching.
+//!
+//! A flow holds positions, automaton states and evidence bits. No byte of payload is ever stored in it.
+
+use crate::{
+    packet::{Segment, Words},
+    verdict::{Protocol, Verdict},
+};
+
+/// A connection on one interface, the same for both directions: the lower endpoint comes first.
+#[derive(Clone, Copy, Debug, Default, Hash, PartialEq, Eq)]
+#[repr(C)]
+pub struct FlowKey {
+    /// Address of the lower endpoint.
+    pub low: Words,
+    /// Address of the higher endpoint.
+    pub high: Words,
+    /// Interface that the packets passed.
+    pub ifindex: u32,
+    /// Port of the lower endpoint, in host order.
+    pub low_port: u16,
+    /// Port of the higher endpoint, in host order.
+    pub high_port: u16,
+}
+
+const _: () = assert!(size_of::<FlowKey>() == 40);
+
+impl FlowKey {
+    /// Makes `key` that of a segment's flow; answers the side that sent it: 0 for the lower endpoint.
+    #[inline(always)]
+    pub fn of(segment: &Segment, ifindex: u32, key: &mut Self) -> u8 {
+        key.ifindex = ifindex;
+        if low_first(segment) {
+            key.low = segment.source;
+            key.high = segment.destination;
+            key.low_port = segment.source_port;
+            key.high_port = segment.destination_port;
+            0
+        } else {
+            key.low = segment.destination;
+            key.high = segment.source;
+            key.low_port = segment.destination_port;
+            key.high_port = segment.source_port;
+            1
+        }
+    }
+
+    /// The endpoint of a side: address and port.
+    #[inline(always)]
+    #[must_use]
+    pub const fn endpoint(&self, side: u8) -> (&Words, u16) {
+        if side == 0 { (&self.low, self.low_port) } else { (&self.high, self.high_port) }
+    }
+
+    /// Slot of the filter that stands for this flow and some others.
+    #[inline(always)]
+    #[must_use]
+    pub fn slot(&self) -> u32 {
+        slot(&self.low, &self.high, self.low_port, self.high_port, self.ifindex)
+    }
+}
+
+/// Slots of the filter: a power of two.
+pub const FILTER_SLOTS: u32 = 65_536;
+
+/// Slot of a segment's flow, the same for both directions.
+#[inline(always)]
+#[must_use]
+pub fn slot_of(segment: &Segment, ifindex: u32) -> u32 {
+    slot(&segment.source, &segment.destination, segment.source_port, segment.destination_port, ifindex)
+}
+
+#[inline(always)]
+fn slot(one: &Words, other: &Words, one_port: u16, other_port: u16, ifindex: u32) -> u32 {
+    // Exclusive or and sums make the hash the same for both directions; the multiplications spread
+    // neighbouring ports and addresses (constants of Knuth's multiplicative hashing, and of splitmix64).
+    let [a0, a1, a2, a3] = *one;
+    let [b0, b1, b2, b3] = *other;
+    let address = (a0 ^ b0).wrapping_add((a1 ^ b1).rotate_left(8)) ^ (a2 ^ b2).rotate_left(16) ^ (a3 ^ b3);
+    let low = u64::from(u32::from(one_port) * u32::from(other_port)) << 16 | u64::from(one_port ^ other_port);
+    let mixed =
+        (u64::from(address) << 32 ^ low ^ u64::from(ifindex) << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    (mixed >> 48) as u32 & (FILTER_SLOTS - 1)
+}
+
+#[inline(always)]
+fn low_first(segment: &Segment) -> bool {
+    if segment.source_port != segment.destination_port {
+        return segment.source_port < segment.destination_port;
+    }
+    let [a0, a1, a2, a3] = segment.source;
+    let [b0, b1, b2, b3] = segment.destination;
+    if a3 != b3 {
+        return a3 < b3;
+    }
+    if a2 != b2 {
+        return a2 < b2;
+    }
+    if a1 != b1 {
+        return a1 < b1;
+    }
+    a0 <= b0
+}
+
+/// What one side of a connection is in the middle of sending.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Side {
+    /// Evidence of the message that is being read.
+    pub evidence: u64,
+    /// MCP methods of the message that is being read.
+    pub methods: u64,
+    /// Sequence number of the next byte that was not read yet.
+    pub next: u32,
+    /// Bytes of the body, chunk or frame that are still to come; [`Side::UNTIL_CLOSE`] without an end.
+    pub left: u32,
+    /// State of the automaton.
+    pub state: u16,
+    /// State of the automaton in the content, while a chunk's or a frame's header is read.
+    pub content: u16,
+    /// Bytes of this message that may still be scanned.
+    pub window: u16,
+    /// A [`crate::scan::Phase`].
+    pub phase: u8,
+    /// Open brackets of the JSON text.
+    pub depth: u8,
+    /// What the head said of the message, see [`crate::scan::Head`]; of a frame, see `scan::frame`.
+    pub head: u8,
+    /// What is known of this side, see [`Side::SYNCED`] and its siblings.
+    pub flags: u8,
+    /// Low bits of the HTTP/2 stream whose message goes on in its next frame, 0 for none.
+    pub stream: u16,
+    /// The content's window, while a chunk's or a frame's header is read.
+    pub saved: u16,
+    /// Low bits of the HTTP/2 stream of the frame that is read.
+    pub incoming: u16,
+}
+
+const _: () = assert!(size_of::<Side>() == 40);
+
+impl Side {
+    /// `next` is known.
+    pub const SYNCED: u8 = 1 << 0;
+    /// The side has sent payload.
+    pub const SPOKE: u8 = 1 << 1;
+    /// The side has sent FIN.
+    pub const FIN: u8 = 1 << 2;
+    /// Some message of this side was recognised.
+    pub const KNOWN: u8 = 1 << 3;
+    /// The side has sent a `HEAD` request that was not answered yet.
+    pub const ASKED_HEAD: u8 = 1 << 4;
+
+    /// A body that ends with the connection.
+    pub const UNTIL_CLOSE: u32 = u32::MAX;
+}
+
+/// What is remembered of a connection.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[repr(C)]
+pub struct Flow {
+    /// The sides, in the key's order.
+    pub sides: [Side; 2],
+    /// Evidence of all messages so far.
+    pub evidence: u64,
+    /// MCP methods of all messages so far.
+    pub methods: u64,
+    /// Time of the last packet, in nanoseconds of the monotonic clock.
+    pub last_ns: u64,
+    /// A [`crate::verdict::Verdict`].
+    pub verdict: u8,
+    /// A [`crate::verdict::Protocol`].
+    pub protocol: u8,
+    /// Side that opened the connection, or [`Flow::UNKNOWN_SIDE`].
+    pub client: u8,
+    /// What is known of the flow, see [`Flow::COUNTED`] and its siblings.
+    pub flags: u8,
+    /// Flags of the edge that the flow is counted in, see [`crate::edge::EdgeKey`].
+    pub counted_flags: u8,
+    /// Verdict of the edge that the flow is counted in.
+    pub counted_verdict: u8,
+    /// Protocol of the edge that the flow is counted in.
+    pub counted_protocol: u8,
+    /// Zero.
+    pub _pad: u8,
+}
+
+const _: () = assert!(size_of::<Flow>() == 112);
+
+impl Flow {
+    /// A flow of which a first packet was seen.
+    #[inline(always)]
+    #[must_use]
+    pub const fn new(now: u64, client: u8, low_is_pod: bool) -> Self {
+        Self {
+            sides: [Side::new(), Side::new()],
+            evidence: 0,
+            methods: 0,
+            last_ns: now,
+            verdict: Verdict::Undecided as u8,
+            protocol: Protocol::None as u8,
+            client,
+            flags: if low_is_pod { Self::LOW_IS_POD } else { 0 },
+            counted_flags: 0,
+            counted_verdict: 0,
+            counted_protocol: 0,
+            _pad: 0,
+        }
+    }
+
+    /// A side, and the one opposite.
+    #[inline(always)]
+    pub const fn sides_of(&mut self, side: u8) -> (&mut Side, &mut Side) {
+        let [low, high] = &mut self.sides;
+        if side == 0 { (low, high) } else { (high, low) }
+    }
+
+    /// It is not known which side opened the connection.
+    pub const UNKNOWN_SIDE: u8 = 2;
+
+    /// The flow is counted in an edge.
+    pub const COUNTED: u8 = 1 << 0;
+    /// The flow was not seen from its start.
+    pub const PICKED_UP: u8 = 1 << 1;
+    /// A plaintext message of the client was answered with payload.
+    pub const ANSWERED: u8 = 1 << 2;
+    /// The lower endpoint is the pod behind the interface.
+    pub const LOW_IS_POD: u8 = 1 << 3;
+    /// The other side ended the connection without a word to a plaintext message.
+    pub const REFUSED: u8 = 1 << 4;
+    /// The answer is counted in the edge.
+    pub const ANSWER_COUNTED: u8 = 1 << 5;
+    /// The refusal is counted in the edge.
+    pub const REFUSAL_COUNTED: u8 = 1 << 6;
+}
+
+// SAFETY: repr(C), no padding (asserted by the size above), any bit pattern is valid.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for FlowKey {}
+
+// SAFETY: repr(C), no padding (asserted by the size above), any bit pattern is valid.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for Flow {}

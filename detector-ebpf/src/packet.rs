@@ -1,0 +1,286 @@
+//! Owns the walk from an Ethernet frame to its TCP segment.
+//!
+//! The walk believes nothing but the headers' own structure: IHL, extension header lengths and the data
+//! offset are honoured, and a packet that cannot be walked leaves with the [`Counter`] that says why. Only
+//! the headers lie in the linear part of a veth's packet, so the payload is never touched here.
+
+use crate::counter::Counter;
+
+const ETHERTYPE_AT: u32 = 12;
+const ETHERNET_LEN: u32 = 14;
+const ETHERTYPE_IPV4: u16 = 0x0800;
+const ETHERTYPE_IPV6: u16 = 0x86dd;
+const ETHERTYPE_VLAN: u16 = 0x8100;
+const ETHERTYPE_QINQ: u16 = 0x88a8;
+/// Tags of 802.1ad before it was a standard.
+const ETHERTYPE_QINQ_OLD: u16 = 0x9100;
+/// 802.1ad allows two tags; accelerated ones are not in the data.
+const VLAN_TAGS: u32 = 2;
+
+const PROTOCOL_TCP: u8 = 6;
+const IPV6_HOP_BY_HOP: u8 = 0;
+const IPV6_ROUTING: u8 = 43;
+const IPV6_FRAGMENT: u8 = 44;
+const IPV6_AUTHENTICATION: u8 = 51;
+const IPV6_DESTINATION: u8 = 60;
+const IPV6_MOBILITY: u8 = 135;
+/// RFC 8200 §4.1 recommends at most one of each kind but for destination options.
+const IPV6_EXTENSIONS: u32 = 6;
+
+/// Ethernet's least frame without its check sequence: a shorter packet is padded up to it.
+const ETHERNET_MIN: u32 = 60;
+
+/// The bytes of one packet, from its Ethernet header on.
+pub trait Packet {
+    /// Length of the packet, paged parts included.
+    fn len(&self) -> u32;
+
+    /// Whether the packet has no bytes.
+    fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// One byte of a header.
+    fn u8_at(&self, at: u32) -> Option<u8>;
+
+    /// Two bytes of a header, from network order.
+    fn u16_at(&self, at: u32) -> Option<u16>;
+
+    /// Four bytes of a header, as they lie in memory.
+    fn word_at(&self, at: u32) -> Option<u32>;
+
+    /// Copies `len` bytes of payload, at most a block, from `at`. False when they are not there.
+    fn block(&self, at: u32, len: u32, into: &mut [u8; BLOCK]) -> bool;
+}
+
+/// Bytes of payload that are read at once.
+pub const BLOCK: usize = 64;
+
+/// An address as four words in network order; an IPv4 address is mapped (`::ffff:a.b.c.d`).
+pub type Words = [u32; 4];
+
+/// A TCP segment.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Segment {
+    /// Source address.
+    pub source: Words,
+    /// Destination address.
+    pub destination: Words,
+    /// Source port in host order.
+    pub source_port: u16,
+    /// Destination port in host order.
+    pub destination_port: u16,
+    /// Sequence number of the first byte of payload, or of the SYN.
+    pub sequence: u32,
+    /// TCP flags, see [`Segment::SYN`] and its siblings.
+    pub flags: u8,
+    /// Where the payload begins in the packet.
+    pub payload_at: u32,
+    /// Length of the payload.
+    pub payload_len: u32,
+}
+
+impl Segment {
+    /// The sender has no more data.
+    pub const FIN: u8 = 0x01;
+    /// The sender opens the connection.
+    pub const SYN: u8 = 0x02;
+    /// The connection is reset.
+    pub const RST: u8 = 0x04;
+    /// The acknowledgement number counts.
+    pub const ACK: u8 = 0x10;
+
+    /// Whether any of these flags is set.
+    #[inline(always)]
+    #[must_use]
+    pub const fn has(&self, flags: u8) -> bool {
+        self.flags & flags != 0
+    }
+}
+
+/// Where the IP header ends and what it said.
+struct Network {
+    source: Words,
+    destination: Words,
+    transport_at: u32,
+    /// Where the network header says that the packet ends; 0 when it does not say (BIG TCP, jumbograms).
+    end: u32,
+}
+
+/// Walks a packet to its TCP segment.
+///
+/// # Errors
+///
+/// The counter that says why the packet is none that is looked at.
+#[inline(always)]
+pub fn walk<P: Packet>(packet: &P) -> Result<Segment, Counter> {
+    let mut ethertype = packet.u16_at(ETHERTYPE_AT).ok_or(Counter::Malformed)?;
+    let mut network_at = ETHERNET_LEN;
+    if ethertype != ETHERTYPE_IPV4 && ethertype != ETHERTYPE_IPV6 {
+        for _ in 0..VLAN_TAGS {
+            if !is_vlan(ethertype) {
+                break;
+            }
+            ethertype = packet.u16_at(network_at + 2).ok_or(Counter::Malformed)?;
+            network_at += 4;
+        }
+        if is_vlan(ethertype) {
+            return Err(Counter::VlanDepth);
+        }
+    }
+    let network = match ethertype {
+        ETHERTYPE_IPV4 => ipv4(packet, network_at)?,
+        ETHERTYPE_IPV6 => ipv6(packet, network_at)?,
+        _ => return Err(Counter::NotIp),
+    };
+    tcp(packet, &network)
+}
+
+const fn is_vlan(ethertype: u16) -> bool {
+    matches!(ethertype, ETHERTYPE_VLAN | ETHERTYPE_QINQ | ETHERTYPE_QINQ_OLD)
+}
+
+#[inline(always)]
+fn ipv4<P: Packet>(packet: &P, at: u32) -> Result<Network, Counter> {
+    let version_ihl = packet.u8_at(at).ok_or(Counter::Malformed)?;
+    let header = u32::from(version_ihl & 0x0f) * 4;
+    if version_ihl >> 4 != 4 || header < 20 {
+        return Err(Counter::Malformed);
+    }
+    if packet.u8_at(at + 9).ok_or(Counter::Malformed)? != PROTOCOL_TCP {
+        return Err(Counter::NotTcp);
+    }
+    // The offset is the low 13 bits (RFC 791 §3.1); the first fragment has the TCP header.
+    if packet.u16_at(at + 6).ok_or(Counter::Malformed)? & 0x1fff != 0 {
+        return Err(Counter::Fragment);
+    }
+    let source = packet.word_at(at + 12).ok_or(Counter::Malformed)?;
+    let destination = packet.word_at(at + 16).ok_or(Counter::Malformed)?;
+    let total = u32::from(packet.u16_at(at + 2).ok_or(Counter::Malformed)?);
+    Ok(Network {
+        source: mapped(source),
+        destination: mapped(destination),
+        transport_at: at + header,
+        // BIG TCP leaves the length at 0 (Linux b1a78b9b9886, "net: add support for ipv4 big tcp").
+        end: if total == 0 { 0 } else { at + total },
+    })
+}
+
+#[inline(always)]
+const fn mapped(address: u32) -> Words {
+    [0, 0, 0xffff_u32.to_be(), address]
+}
+
+#[inline(always)]
+fn ipv6<P: Packet>(packet: &P, at: u32) -> Result<Network, Counter> {
+    if packet.u8_at(at).ok_or(Counter::Malformed)? >> 4 != 6 {
+        return Err(Counter::Malformed);
+    }
+    let payload = u32::from(packet.u16_at(at + 4).ok_or(Counter::Malformed)?);
+    let mut next = packet.u8_at(at + 6).ok_or(Counter::Malformed)?;
+    let mut source = [0; 4];
+    let mut destination = [0; 4];
+    for (index, (from, to)) in source.iter_mut().zip(&mut destination).enumerate() {
+        *from = packet.word_at(at + 8 + 4 * index as u32).ok_or(Counter::Malformed)?;
+        *to = packet.word_at(at + 24 + 4 * index as u32).ok_or(Counter::Malformed)?;
+    }
+    let mut transport_at = at + 40;
+    if next != PROTOCOL_TCP {
+        for _ in 0..IPV6_EXTENSIONS {
+            let units = match next {
+                IPV6_HOP_BY_HOP | IPV6_ROUTING | IPV6_DESTINATION | IPV6_MOBILITY => 8,
+                IPV6_AUTHENTICATION => 4,
+                IPV6_FRAGMENT => 0,
+                _ => break,
+            };
+            let length = u32::from(packet.u8_at(transport_at + 1).ok_or(Counter::Malformed)?);
+            if units == 0 && packet.u16_at(transport_at + 2).ok_or(Counter::Malformed)? & 0xfff8 != 0 {
+                return Err(Counter::Fragment);
+            }
+            next = packet.u8_at(transport_at).ok_or(Counter::Malformed)?;
+            // RFC 8200 §4.3 counts units of eight bytes after the first; RFC 4302 §2.2 units of four
+            // after the first two; a fragment header is eight bytes long and has no length.
+            transport_at += 8 + length * units;
+        }
+        if next != PROTOCOL_TCP {
+            return Err(match next {
+                IPV6_HOP_BY_HOP | IPV6_ROUTING | IPV6_DESTINATION | IPV6_MOBILITY | IPV6_AUTHENTICATION
+                | IPV6_FRAGMENT => Counter::Ipv6Extension,
+                _ => Counter::NotTcp,
+            });
+        }
+    }
+    Ok(Network { source, destination, transport_at, end: if payload == 0 { 0 } else { at + 40 + payload } })
+}
+
+#[inline(always)]
+fn tcp<P: Packet>(packet: &P, network: &Network) -> Result<Segment, Counter> {
+    let at = network.transport_at;
+    let source_port = packet.u16_at(at).ok_or(Counter::Malformed)?;
+    let destination_port = packet.u16_at(at + 2).ok_or(Counter::Malformed)?;
+    let sequence = u32::from_be(packet.word_at(at + 4).ok_or(Counter::Malformed)?);
+    let header = u32::from(packet.u8_at(at + 12).ok_or(Counter::Malformed)? >> 4) * 4;
+    let flags = packet.u8_at(at + 13).ok_or(Counter::Malformed)?;
+    let payload_at = at + header;
+    // A packet's own length is the truth (GSO, BIG TCP); only padding makes it longer than it is.
+    let mut end = packet.len();
+    if end <= ETHERNET_MIN + 4 * VLAN_TAGS && network.end != 0 && network.end < end {
+        end = network.end;
+    }
+    if header < 20 || payload_at > end {
+        return Err(Counter::Malformed);
+    }
+    Ok(Segment {
+        source: network.source,
+        destination: network.destination,
+        source_port,
+        destination_port,
+        sequence,
+        flags,
+        payload_at,
+        payload_len: end - payload_at,
+    })
+}
+
+/// A packet in ordinary memory.
+#[derive(Clone, Copy, Debug)]
+pub struct Frame<'a>(pub &'a [u8]);
+
+impl Frame<'_> {
+    fn array<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
+        let at = at as usize;
+        self.0.get(at..at.checked_add(N)?)?.try_into().ok()
+    }
+}
+
+impl Packet for Frame<'_> {
+    fn len(&self) -> u32 {
+        u32::try_from(self.0.len()).unwrap_or(u32::MAX)
+    }
+
+    fn u8_at(&self, at: u32) -> Option<u8> {
+        self.0.get(at as usize).copied()
+    }
+
+    fn u16_at(&self, at: u32) -> Option<u16> {
+        self.array(at).map(u16::from_be_bytes)
+    }
+
+    fn word_at(&self, at: u32) -> Option<u32> {
+        self.array(at).map(u32::from_ne_bytes)
+    }
+
+    fn block(&self, at: u32, len: u32, into: &mut [u8; BLOCK]) -> bool {
+        let (at, len) = (at as usize, len as usize);
+        match (self.0.get(at..at.saturating_add(len)), into.get_mut(..len)) {
+            (Some(from), Some(to)) => {
+                to.copy_from_slice(from);
+                true
+            }
+            _ => false,
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,216 @@
+//! Owns the maps and the settings, and is the [`Store`] that the library tracks flows with.
+
+use core::{arch::asm, ops::DerefMut};
+
+use aya_ebpf::{
+    Global,
+    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    helpers::bpf_ktime_get_ns,
+    macros::map,
+    maps::{Array, HashMap, PerCpuArray, RingBuf},
+};
+use detector_ebpf::{
+    budget::Budget,
+    counter::Counter,
+    edge::{EdgeKey, EdgeValue},
+    event::Event,
+    flow::{FILTER_SLOTS, Flow, FlowKey, Side},
+    scan::{Scanned, Work},
+    track::{Desk, Store},
+};
+
+use super::{scan_step, skb::Skb};
+
+/// Flows; user space sets the size.
+#[map]
+static FLOWS: HashMap<FlowKey, Flow> = HashMap::with_max_entries(16_384, 0);
+#[map]
+static FILTER: Array<u32> = Array::with_max_entries(FILTER_SLOTS, 0);
+/// Edges; user space sets the size.
+#[map]
+static EDGES: HashMap<EdgeKey, EdgeValue> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
+#[map]
+static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+#[map]
+static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
+#[map]
+static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
+
+#[unsafe(no_mangle)]
+static SAMPLE_BELOW: Global<u32> = Global::new(u32::MAX / 256);
+#[unsafe(no_mangle)]
+static SCAN_BYTES_PER_SECOND: Global<u32> = Global::new(8_000_000);
+#[unsafe(no_mangle)]
+static SCAN_WINDOW: Global<u32> = Global::new(4096);
+#[unsafe(no_mangle)]
+pub(super) static IDLE_NS: Global<u64> = Global::new(300_000_000_000);
+
+/// Steps of one scan: a head and a body at their limits in full blocks, and room for short ones.
+const STEPS: u32 = 640;
+
+/// What one CPU works with.
+#[repr(C)]
+struct Scratch {
+    work: Work,
+    budget: Budget,
+    desk: Desk,
+}
+
+#[inline(always)]
+fn scratch() -> Option<&'static mut Scratch> {
+    // SAFETY: a program is not interrupted by another one on its CPU, so nobody else has the entry.
+    SCRATCH.get_ptr_mut(0).map(|scratch| unsafe { &mut *scratch })
+}
+
+/// The work memory of this CPU.
+#[inline(always)]
+pub(super) fn work() -> Option<&'static mut Work> {
+    scratch().map(|scratch| &mut scratch.work)
+}
+
+/// The maps, as they are seen from one packet.
+pub(super) struct Maps<'a> {
+    skb: &'a Skb,
+}
+
+impl<'a> Maps<'a> {
+    #[inline(always)]
+    pub(super) const fn new(skb: &'a Skb) -> Self {
+        Self { skb }
+    }
+
+    #[inline(always)]
+    fn count_index(index: u32) {
+        if let Some(counter) = COUNTERS.get_ptr_mut(index) {
+            // SAFETY: the entry is this CPU's own.
+            unsafe { *counter += 1 };
+        }
+    }
+
+    /// Adds to a slot of the filter, atomically and without reading it back.
+    #[inline(always)]
+    fn add(slot: u32, value: u32) {
+        if let Some(slot) = FILTER.get_ptr_mut(slot) {
+            // The target has no 32-bit atomics in `core`; the instruction is in every kernel since 3.19.
+            // SAFETY: the pointer is to the four bytes of a slot, which live as long as the program.
+            unsafe {
+                asm!("lock *(u32 *)({slot} + 0) += {value}", slot = in(reg) slot, value = in(reg) u64::from(value))
+            };
+        }
+    }
+}
+
+impl<'m> Store for Maps<'m> {
+    #[inline(always)]
+    fn now(&self) -> u64 {
+        // SAFETY: the helper takes nothing.
+        unsafe { bpf_ktime_get_ns() }
+    }
+
+    #[inline(always)]
+    fn sample_below(&self) -> u32 {
+        SAMPLE_BELOW.load()
+    }
+
+    #[inline(always)]
+    fn ifindex(&self) -> u32 {
+        self.skb.ifindex()
+    }
+
+    #[inline(always)]
+    fn count(&self, counter: Counter) {
+        Self::count_index(counter as u32);
+    }
+
+    #[inline(always)]
+    fn filter(&self, slot: u32) -> u32 {
+        FILTER.get(slot).copied().unwrap_or(0)
+    }
+
+    #[inline(always)]
+    fn raise(&self, slot: u32) {
+        Self::add(slot, 1);
+    }
+
+    #[inline(always)]
+    fn lower(&self, slot: u32) {
+        Self::add(slot, u32::MAX);
+    }
+
+    #[inline(always)]
+    fn flow<'a>(&'a self, key: &FlowKey) -> Option<impl DerefMut<Target = Flow> + use<'a, 'm>> {
+        // SAFETY: the value lives until after the program has ended, even if it is removed meanwhile.
+        FLOWS.get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
+    }
+
+    #[inline(always)]
+    fn insert_flow(&self, key: &FlowKey, flow: &Flow) -> bool {
+        FLOWS.insert(key, flow, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn remove_flow(&self, key: &FlowKey) -> bool {
+        FLOWS.remove(key).is_ok()
+    }
+
+    #[inline(always)]
+    fn edge<R>(&self, key: &EdgeKey, with: impl FnOnce(&mut EdgeValue) -> R) -> Option<R> {
+        // SAFETY: as for flows.
+        EDGES.get_ptr_mut(key).map(|edge| with(unsafe { &mut *edge }))
+    }
+
+    #[inline(always)]
+    fn insert_edge(&self, key: &EdgeKey, value: &EdgeValue) -> bool {
+        EDGES.insert(key, value, u64::from(BPF_NOEXIST)).is_ok()
+    }
+
+    #[inline(always)]
+    fn emit(&self, key: &EdgeKey, value: &EdgeValue, client_port: u16) -> bool {
+        let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
+            return false;
+        };
+        entry.write(Event { version: Event::VERSION, _pad: [0; 5], client_port, key: *key, value: *value });
+        entry.submit(0);
+        true
+    }
+
+    #[inline(always)]
+    fn desk(&self) -> Option<impl DerefMut<Target = Desk>> {
+        scratch().map(|scratch| &mut scratch.desk)
+    }
+
+    #[inline(always)]
+    fn scan(&self, side: &mut Side, at: u32, len: u32, asked_head: bool) -> Scanned {
+        let Some(scratch) = scratch() else {
+            return Scanned::default();
+        };
+        if !scratch.budget.allows(self.now(), SCAN_BYTES_PER_SECOND.load()) {
+            self.count(Counter::BudgetSpent);
+            side.lose();
+            return Scanned::default();
+        }
+        scratch.work.prepare(side, SCAN_WINDOW.load(), asked_head);
+        let (mut at, mut len) = (at, len);
+        for _ in 0..STEPS {
+            if len == 0 {
+                break;
+            }
+            let taken = scan_step(self.skb.context(), at, len);
+            if taken > len {
+                break;
+            }
+            at += taken;
+            len -= taken;
+        }
+        if len > 0 {
+            scratch.work.lose(Counter::StepLimit);
+        }
+        scratch.budget.spend(scratch.work.scanned);
+        let found = scratch.work.finish(asked_head);
+        if scratch.work.lost != 0 {
+            Self::count_index(scratch.work.lost - 1);
+        }
+        *side = scratch.work.side;
+        found
+    }
+}

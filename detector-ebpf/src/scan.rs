@@ -1,0 +1,478 @@
+//! Owns the reading of one side's bytes: framing, and what the automaton's tokens mean where they stand.
+//!
+//! A step takes at most one block of [`BLOCK`] bytes. Framing is exact (`Content-Length`, chunks, HTTP/2
+//! frames), so a message begins where the one before ended and a body can neither hide a head nor forge one.
+//! What is not read (past the window, or content of which nothing counts) is skipped by its length alone.
+
+use crate::{
+    automaton::{self, CHUNK_SIZE, CONTENT, LINE, START},
+    counter::Counter,
+    evidence::Evidence,
+    flow::Side,
+    packet::{BLOCK, Packet},
+};
+
+/// Tokens that one block may hold; a power of two.
+const HITS: usize = 16;
+
+/// Bytes of one head that are followed to its end; servers refuse longer ones (nginx and Node at 16 KiB).
+pub const HEAD_LIMIT: u16 = 32 * 1024;
+
+/// What a side is in the middle of.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Phase {
+    /// The beginning of the stream, or of a message on it.
+    Start = 0,
+    /// An HTTP head, or that of the LSP base protocol.
+    Head = 1,
+    /// A body of known length, or one that ends with the connection.
+    Body = 2,
+    /// The line before a chunk.
+    ChunkSize = 3,
+    /// A chunk.
+    Chunk = 4,
+    /// The lines after the last chunk.
+    Trailer = 5,
+    /// JSON texts on the stream, without framing.
+    Lines = 6,
+    /// An HTTP/2 frame's header.
+    FrameHeader = 7,
+    /// An HTTP/2 frame.
+    Frame = 8,
+    /// The place in the stream was lost: the next segment that begins like a message is one.
+    Lost = 9,
+    /// TLS: nothing more is read.
+    Tls = 10,
+    /// The stream began with nothing known: nothing more is read.
+    Opaque = 11,
+}
+
+/// What the head said of the message that it begins; bits of [`Side::head`].
+pub struct Head;
+
+impl Head {
+    /// The message is a response.
+    pub const RESPONSE: u8 = 1 << 0;
+    /// `Content-Length` was given.
+    pub const LENGTH: u8 = 1 << 1;
+    /// `Transfer-Encoding: chunked`.
+    pub const CHUNKED: u8 = 1 << 2;
+    /// There is no body, whatever the head says: 1xx, 204, 304, an answer to `HEAD`.
+    pub const NO_BODY: u8 = 1 << 3;
+    /// The request's method is `HEAD`.
+    pub const HEAD_METHOD: u8 = 1 << 4;
+    /// The body's JSON text is a batch: members stand one bracket deeper.
+    pub const BATCH: u8 = 1 << 5;
+}
+
+/// What a scan has shown.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Scanned {
+    /// Evidence of all messages that the bytes are of.
+    pub evidence: u64,
+    /// MCP methods of all messages that the bytes are of.
+    pub methods: u64,
+    /// The richest [`Protocol`](crate::verdict::Protocol) of them.
+    pub protocol: u8,
+    /// The answer to `HEAD` was read.
+    pub answered_head: bool,
+}
+
+/// Work memory of a scan: one for each CPU.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Work {
+    /// The side that is read; copied in before a scan and out after it.
+    pub side: Side,
+    /// Evidence of the messages that ended in this scan.
+    pub evidence: u64,
+    /// MCP methods of the messages that ended in this scan.
+    pub methods: u64,
+    /// The richest [`Protocol`] of the messages of this scan.
+    pub protocol: u32,
+    /// Bytes of each body that are scanned.
+    pub window: u32,
+    /// A [`Counter`] plus one, 0 for none: why the scan lost its place.
+    pub lost: u32,
+    /// 1 while the other side waits for an answer to `HEAD`.
+    pub asked_head: u32,
+    /// Bytes that the automaton has read.
+    pub scanned: u32,
+    _pad: u32,
+    hits: [u32; HITS],
+    block: [u8; BLOCK],
+}
+
+impl Work {
+    /// Work memory for the reading of one side.
+    #[must_use]
+    pub const fn new(side: Side, window: u32) -> Self {
+        Self {
+            side,
+            evidence: 0,
+            methods: 0,
+            protocol: 0,
+            window,
+            lost: 0,
+            asked_head: 0,
+            scanned: 0,
+            _pad: 0,
+            hits: [0; HITS],
+            block: [0; BLOCK],
+        }
+    }
+
+    /// Makes the memory ready for a scan.
+    #[inline(always)]
+    pub fn prepare(&mut self, side: &Side, window: u32, asked_head: bool) {
+        self.side = *side;
+        self.evidence = 0;
+        self.methods = 0;
+        self.protocol = 0;
+        self.window = window;
+        self.lost = 0;
+        self.asked_head = u32::from(asked_head);
+        self.scanned = 0;
+    }
+
+    /// What the scan has shown.
+    #[inline(always)]
+    pub fn finish(&mut self, asked_head: bool) -> Scanned {
+        self.fold();
+        Scanned {
+            evidence: self.evidence,
+            methods: self.methods,
+            protocol: self.protocol as u8,
+            answered_head: asked_head && self.asked_head == 0,
+        }
+    }
+
+    /// Adds what the message has shown so far to what the scan has found.
+    #[inline(always)]
+    pub fn fold(&mut self) {
+        self.evidence |= self.side.evidence;
+        self.methods |= self.side.methods;
+        let protocol = Evidence(self.side.evidence).protocol() as u32;
+        if protocol > self.protocol {
+            self.protocol = protocol;
+        }
+    }
+
+    /// Begins a message: what the one before has shown is kept, all else of it is forgotten.
+    #[inline(always)]
+    fn begin(&mut self, phase: Phase) {
+        self.fold();
+        self.side.begin(phase);
+    }
+
+    /// Forgets the place in the stream, and why.
+    #[inline(always)]
+    pub fn lose(&mut self, why: Counter) {
+        self.lost = why as u32 + 1;
+        self.begin(Phase::Lost);
+    }
+}
+
+impl Side {
+    /// A side that has sent nothing yet.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            evidence: 0,
+            methods: 0,
+            next: 0,
+            left: 0,
+            state: START,
+            content: 0,
+            window: HEAD_LIMIT,
+            phase: Phase::Start as u8,
+            depth: 0,
+            head: 0,
+            flags: 0,
+            stream: 0,
+            saved: 0,
+            incoming: 0,
+        }
+    }
+
+    /// Whether nothing more is read of this side.
+    #[inline(always)]
+    #[must_use]
+    pub const fn is_settled(&self) -> bool {
+        self.phase >= Phase::Tls as u8
+    }
+
+    /// Whether the side speaks HTTP/2 with prior knowledge.
+    #[inline(always)]
+    #[must_use]
+    pub const fn speaks_frames(&self) -> bool {
+        self.is(Phase::FrameHeader) || self.is(Phase::Frame)
+    }
+
+    /// The side's next byte is the first of an HTTP/2 frame.
+    #[inline(always)]
+    pub const fn begin_frames(&mut self) {
+        self.evidence = Evidence::H2C_PREFACE.0;
+        frame::begin(self);
+    }
+
+    /// Forgets the place in the stream: bytes were lost, or could not be read.
+    #[inline(always)]
+    pub const fn lose(&mut self) {
+        self.begin(Phase::Lost);
+    }
+
+    #[inline(always)]
+    const fn begin(&mut self, phase: Phase) {
+        self.enter(phase, START);
+        self.window = HEAD_LIMIT;
+        self.depth = 0;
+        self.head = 0;
+        self.left = 0;
+        self.evidence = 0;
+        self.methods = 0;
+    }
+
+    #[inline(always)]
+    const fn enter(&mut self, phase: Phase, state: u16) {
+        self.phase = phase as u8;
+        self.state = state;
+    }
+
+    #[inline(always)]
+    const fn is(&self, phase: Phase) -> bool {
+        self.phase == phase as u8
+    }
+}
+
+/// Takes one step into the `len` bytes of payload at `at`; answers how many of them are done with.
+///
+/// The answer is between 1 and `len`, and `len` when nothing more is to be read.
+#[inline(always)]
+pub fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) -> u32 {
+    if work.side.is_settled() {
+        return len;
+    }
+    if work.side.is(Phase::FrameHeader) {
+        return frame::header(packet, work, at, len);
+    }
+    let mut take = len;
+    let bounded = work.side.is(Phase::Body) || work.side.is(Phase::Chunk) || work.side.is(Phase::Frame);
+    if bounded {
+        if take > work.side.left {
+            take = work.side.left;
+        }
+        if work.side.window == 0 {
+            leave(work, take);
+            return take;
+        }
+    } else if work.side.window == 0 {
+        // The first lines of a stream of JSON say enough; a head must end.
+        if !work.side.is(Phase::Lines) {
+            work.lose(Counter::HeadTooLong);
+        }
+        return len;
+    }
+    if take > u32::from(work.side.window) {
+        take = u32::from(work.side.window);
+    }
+    if take > BLOCK as u32 {
+        take = BLOCK as u32;
+    }
+    if take == 0 {
+        // A body without bytes is none: `apply` does not begin one.
+        return len;
+    }
+    if !packet.block(at, take, &mut work.block) {
+        work.lose(Counter::PayloadUnreadable);
+        return len;
+    }
+    let hits = run(work, take);
+    if hits > HITS as u32 {
+        work.lose(Counter::TokenLimit);
+        return len;
+    }
+    let mut taken = take;
+    for index in 0..HITS as u32 {
+        if index >= hits {
+            break;
+        }
+        let hit = work.hits[index as usize & (HITS - 1)];
+        let position = hit >> 16 & (BLOCK as u32 - 1);
+        if apply(work, hit as u16, work.block[position as usize], (hit >> 24) as u8) {
+            taken = position + 1;
+            break;
+        }
+    }
+    work.side.window = work.side.window.saturating_sub(taken as u16);
+    if bounded {
+        leave(work, taken);
+    } else if work.side.is_settled() || work.side.is(Phase::Lost) {
+        // Nothing that begins a message stands here; the next segment may.
+        return len;
+    }
+    taken
+}
+
+/// Runs the automaton over the first `take` bytes of the block; answers the number of tokens.
+#[inline(always)]
+fn run(work: &mut Work, take: u32) -> u32 {
+    let mut hits = 0_u32;
+    let mut state = work.side.state;
+    let mut depth = u32::from(work.side.depth);
+    for index in 0..BLOCK as u32 {
+        if index >= take {
+            break;
+        }
+        let step = automaton::step(state, work.block[index as usize]);
+        state = step.state();
+        depth = depth.wrapping_add(step.opened()).wrapping_sub(step.closed());
+        // Written at every byte and kept only behind a token: a branch here would cost more.
+        work.hits[hits as usize & (HITS - 1)] = u32::from(state) | index << 16 | depth << 24;
+        hits += step.hit();
+    }
+    work.side.state = state;
+    work.side.depth = depth as u8;
+    work.scanned = work.scanned.wrapping_add(take);
+    hits
+}
+
+/// Counts bytes of a body, a chunk or a frame as gone, and ends it with the last.
+#[inline(always)]
+fn leave(work: &mut Work, taken: u32) {
+    if work.side.left == Side::UNTIL_CLOSE {
+        return;
+    }
+    work.side.left = work.side.left.saturating_sub(taken);
+    if work.side.left != 0 {
+        return;
+    }
+    if work.side.is(Phase::Chunk) {
+        work.side.content = work.side.state;
+        work.side.saved = work.side.window;
+        begin_chunk_size(&mut work.side);
+    } else if work.side.is(Phase::Frame) {
+        frame::end(&mut work.side);
+    } else {
+        work.begin(Phase::Start);
+    }
+}
+
+#[inline(always)]
+const fn begin_chunk_size(side: &mut Side) {
+    side.enter(Phase::ChunkSize, CHUNK_SIZE);
+    side.window = HEAD_LIMIT;
+    side.left = 0;
+}
+
+/// Applies a token where it stands; true if what follows is to be read from another state.
+#[inline(always)]
+fn apply(work: &mut Work, state: u16, byte: u8, depth: u8) -> bool {
+    let meaning = token::meaning(automaton::token(state));
+    let side = &mut work.side;
+    if meaning.action == Action::Member && depth != token::member_depth(side) {
+        return false;
+    }
+    side.evidence |= meaning.evidence;
+    side.methods |= meaning.methods;
+    side.head |= meaning.head;
+    match meaning.action {
+        Action::None | Action::Member => false,
+        Action::Tls => {
+            side.phase = Phase::Tls as u8;
+            true
+        }
+        Action::Unknown => {
+            if side.flags & Side::KNOWN != 0 || side.is(Phase::Lost) {
+                work.begin(Phase::Lost);
+            } else {
+                side.phase = Phase::Opaque as u8;
+            }
+            true
+        }
+        Action::Preface => {
+            side.flags |= Side::KNOWN;
+            frame::begin(side);
+            true
+        }
+        Action::Head => {
+            side.phase = Phase::Head as u8;
+            side.flags |= Side::KNOWN;
+            false
+        }
+        Action::Lines => {
+            side.phase = Phase::Lines as u8;
+            side.window = work.window as u16;
+            false
+        }
+        Action::LengthDigit => {
+            side.left =
+                side.left.saturating_mul(10).saturating_add(u32::from(byte.wrapping_sub(b'0') & 0x0f));
+            false
+        }
+        Action::ChunkDigit => {
+            // Letters of both cases stand at 1 in their low four bits.
+            let digit = u32::from(byte & 0x0f) + if byte >= b'A' { 9 } else { 0 };
+            side.left = if side.left >> 28 == 0 { side.left << 4 | digit } else { Side::UNTIL_CLOSE };
+            false
+        }
+        Action::EndOfChunkSize => {
+            if side.left == 0 {
+                side.enter(Phase::Trailer, LINE);
+            } else {
+                side.enter(Phase::Chunk, side.content);
+                side.window = side.saved;
+            }
+            true
+        }
+        Action::EndOfHead => {
+            end_of_head(work);
+            true
+        }
+        Action::Skip => {
+            side.window = 0;
+            true
+        }
+    }
+}
+
+/// Decides how long the body is (RFC 9112 §6.3), and begins it.
+#[inline(always)]
+fn end_of_head(work: &mut Work) {
+    let response = work.side.head & Head::RESPONSE != 0;
+    let mut no_body = work.side.head & Head::NO_BODY != 0 || work.side.is(Phase::Trailer);
+    if response && work.asked_head != 0 {
+        work.asked_head = 0;
+        no_body = true;
+    }
+    if work.side.head & Head::HEAD_METHOD != 0 {
+        work.side.flags |= Side::ASKED_HEAD;
+    }
+    let window = work.window as u16;
+    let side = &mut work.side;
+    side.depth = 0;
+    if no_body {
+        work.begin(Phase::Start);
+    } else if side.head & Head::CHUNKED != 0 {
+        side.content = CONTENT;
+        side.saved = window;
+        begin_chunk_size(side);
+    } else if side.head & Head::LENGTH != 0 && side.left > 0 || response && side.head & Head::LENGTH == 0 {
+        if side.head & Head::LENGTH == 0 {
+            side.left = Side::UNTIL_CLOSE;
+        }
+        side.enter(Phase::Body, CONTENT);
+        side.window = window;
+    } else {
+        work.begin(Phase::Start);
+    }
+}
+
+mod frame;
+mod token;
+
+use token::Action;
+
+#[cfg(test)]
+mod tests;

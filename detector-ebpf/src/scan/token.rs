@@ -1,0 +1,141 @@
+//! Owns what each token means: the evidence that it adds and what it does to its side.
+
+use super::Head;
+use crate::{automaton::Token, evidence::Evidence, flow::Side, method::METHODS};
+
+/// What a token does beside adding evidence.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Action {
+    None,
+    /// The stream is TLS.
+    Tls,
+    /// The stream, or the message, begins with nothing known.
+    Unknown,
+    /// HTTP/2 frames follow.
+    Preface,
+    /// A head follows.
+    Head,
+    /// JSON texts without framing follow.
+    Lines,
+    LengthDigit,
+    ChunkDigit,
+    EndOfChunkSize,
+    EndOfHead,
+    /// Nothing in this content counts.
+    Skip,
+    /// A member of the message itself: it counts only at the depth of the message's own members.
+    Member,
+}
+
+/// What a token means.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Meaning {
+    pub(super) evidence: u64,
+    pub(super) methods: u64,
+    pub(super) head: u8,
+    pub(super) action: Action,
+}
+
+const NOTHING: Meaning = Meaning { evidence: 0, methods: 0, head: 0, action: Action::None };
+
+/// Tokens that the table has room for; a power of two.
+const TOKENS: usize = 128;
+
+static MEANINGS: [Meaning; TOKENS] = meanings();
+
+/// The meaning of a token.
+#[inline(always)]
+pub(super) fn meaning(token: u8) -> &'static Meaning {
+    &MEANINGS[token as usize & (TOKENS - 1)]
+}
+
+/// The depth of brackets at which the message's own members stand.
+#[inline(always)]
+pub(super) const fn member_depth(side: &Side) -> u8 {
+    if side.head & Head::BATCH != 0 { 2 } else { 1 }
+}
+
+const fn evidence(evidence: Evidence) -> Meaning {
+    Meaning { evidence: evidence.0, ..NOTHING }
+}
+
+const fn action(action: Action) -> Meaning {
+    Meaning { action, ..NOTHING }
+}
+
+const fn head(head: u8) -> Meaning {
+    Meaning { head, ..NOTHING }
+}
+
+const fn member(evidence: Evidence, methods: u64) -> Meaning {
+    Meaning { evidence: evidence.0, methods, head: 0, action: Action::Member }
+}
+
+#[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, where a wrong index is an error")]
+const fn meanings() -> [Meaning; TOKENS] {
+    let mut table = [NOTHING; TOKENS];
+    let request = Meaning { evidence: Evidence::HTTP_REQUEST.0, methods: 0, head: 0, action: Action::Head };
+    let response = Meaning {
+        evidence: Evidence::HTTP_RESPONSE.0,
+        methods: 0,
+        head: Head::RESPONSE,
+        action: Action::Head,
+    };
+    let lines = Meaning { evidence: Evidence::RAW_JSON.0, methods: 0, head: 0, action: Action::Lines };
+    let entries: [(Token, Meaning); 40] = [
+        (Token::TlsClientHello, action(Action::Tls)),
+        (Token::TlsServerHello, action(Action::Tls)),
+        (Token::TlsAlert, action(Action::Tls)),
+        (Token::UnknownStart, action(Action::Unknown)),
+        (Token::H2cPreface, Meaning { evidence: Evidence::H2C_PREFACE.0, ..action(Action::Preface) }),
+        (Token::HttpRequest, request),
+        (Token::HttpHeadRequest, Meaning { head: Head::HEAD_METHOD, ..request }),
+        (Token::HttpResponse, response),
+        (Token::HttpResponseWithoutBody, Meaning { head: Head::RESPONSE | Head::NO_BODY, ..response }),
+        (Token::LspHeader, Meaning { evidence: Evidence::LSP_FRAMING.0, ..action(Action::Head) }),
+        (Token::RawJson, lines),
+        (Token::RawJsonBatch, Meaning { head: Head::BATCH, ..lines }),
+        (Token::EndOfHead, action(Action::EndOfHead)),
+        (Token::LengthDigit, Meaning { head: Head::LENGTH, ..action(Action::LengthDigit) }),
+        (Token::Chunked, head(Head::CHUNKED)),
+        (Token::ChunkDigit, action(Action::ChunkDigit)),
+        (Token::EndOfChunkSize, action(Action::EndOfChunkSize)),
+        (Token::Batch, head(Head::BATCH)),
+        (Token::ContentUnknown, action(Action::Skip)),
+        (Token::AcceptJson, evidence(Evidence::ACCEPT_JSON)),
+        (Token::AcceptEventStream, evidence(Evidence::ACCEPT_EVENT_STREAM)),
+        (Token::ContentJson, evidence(Evidence::JSON_BODY)),
+        (Token::ContentEventStream, evidence(Evidence::EVENT_STREAM)),
+        (Token::AuthorizationOther, evidence(Evidence::AUTH_OTHER)),
+        (Token::AuthorizationBearer, evidence(Evidence::AUTH_BEARER)),
+        (Token::AuthorizationBasic, evidence(Evidence::AUTH_BASIC)),
+        (Token::ProxyAuthorization, evidence(Evidence::PROXY_AUTHORIZATION)),
+        (Token::Cookie, evidence(Evidence::COOKIE)),
+        (Token::SetCookie, evidence(Evidence::SET_COOKIE)),
+        (Token::ApiKey, evidence(Evidence::API_KEY)),
+        (Token::McpSession, evidence(Evidence::MCP_SESSION)),
+        (Token::McpVersion, evidence(Evidence::MCP_VERSION)),
+        (Token::McpMethod, evidence(Evidence::MCP_METHOD)),
+        (Token::McpWebSocket, evidence(Evidence::MCP_WEBSOCKET)),
+        (Token::McpEndpointEvent, evidence(Evidence::MCP_ENDPOINT_EVENT)),
+        (Token::A2a, evidence(Evidence::A2A)),
+        (Token::KubeProbe, evidence(Evidence::KUBE_PROBE)),
+        (Token::JsonRpc, member(Evidence::JSONRPC, 0)),
+        (Token::OtherMethod, member(Evidence::OTHER_METHOD, 0)),
+        (Token::McpNamespace, evidence(Evidence::MCP_NAMESPACE)),
+    ];
+    let mut index = 0;
+    while index < entries.len() {
+        table[entries[index].0 as usize] = entries[index].1;
+        index += 1;
+    }
+    // `protocolVersion` stands in `params` and in `result`, at any depth.
+    table[Token::McpRevision as usize] = evidence(Evidence::MCP_REVISION);
+    index = 0;
+    while index < METHODS.len() {
+        let bit = if METHODS[index].shared { Evidence::SHARED_METHOD } else { Evidence::MCP_BODY_METHOD };
+        table[Token::FirstMethod as usize + index] = member(bit, 1 << index);
+        index += 1;
+    }
+    table
+}

@@ -1,0 +1,370 @@
+//! Owns the life of a flow: from its SYN, or from payload met in mid-stream, to a verdict in an edge.
+//!
+//! A packet of a flow that is not tracked costs one read of the filter. The filter counts the flows in each
+//! of its slots, raised before a flow is inserted and lowered only by whoever removed it, so it may be too
+//! high and never too low. Nothing here decides on a packet's fate.
+
+use core::ops::DerefMut;
+
+mod account;
+mod pickup;
+
+use account::account;
+
+use crate::{
+    counter::Counter,
+    edge::{EdgeKey, EdgeValue},
+    evidence::Evidence,
+    flow::{Flow, FlowKey, Side, slot_of},
+    packet::{Packet, Segment, walk},
+    scan::{Phase, Scanned},
+    verdict::{Protocol, Verdict},
+};
+
+/// The maps, the clock and the settings that tracking works with.
+///
+/// In the kernel these are BPF maps, which other CPUs work on at the same time: every call stands alone.
+pub trait Store {
+    /// Nanoseconds of the monotonic clock.
+    fn now(&self) -> u64;
+    /// A packet that misses the filter is looked at if its hash is below this; 0 for none.
+    fn sample_below(&self) -> u32;
+    /// Index of the interface that the packet passes.
+    fn ifindex(&self) -> u32;
+    /// Counts one.
+    fn count(&self, counter: Counter);
+
+    /// Flows in a slot of the filter.
+    fn filter(&self, slot: u32) -> u32;
+    /// Raises a slot.
+    fn raise(&self, slot: u32);
+    /// Lowers a slot.
+    fn lower(&self, slot: u32);
+
+    /// A flow, if it is tracked.
+    fn flow<'a>(&'a self, key: &FlowKey) -> Option<impl DerefMut<Target = Flow> + use<'a, Self>>;
+    /// Inserts a flow that is not there; false if it is, or if the map is full.
+    fn insert_flow(&self, key: &FlowKey, flow: &Flow) -> bool;
+    /// Removes a flow; false if it was not there.
+    fn remove_flow(&self, key: &FlowKey) -> bool;
+
+    /// Lets `with` work on an edge, if it is there.
+    fn edge<R>(&self, key: &EdgeKey, with: impl FnOnce(&mut EdgeValue) -> R) -> Option<R>;
+    /// Inserts an edge that is not there; false if it is, or if the map is full.
+    fn insert_edge(&self, key: &EdgeKey, value: &EdgeValue) -> bool;
+    /// Sends an event; false if there was no room for it.
+    fn emit(&self, key: &EdgeKey, value: &EdgeValue, client_port: u16) -> bool;
+
+    /// Room for what is worked on; `None` while it is in use, which it never is.
+    fn desk(&self) -> Option<impl DerefMut<Target = Desk>>;
+
+    /// Reads `len` bytes of payload at `at` as what a side says next, as far as the budget allows.
+    ///
+    /// `asked_head` says that the other side waits for an answer to `HEAD`.
+    fn scan(&self, side: &mut Side, at: u32, len: u32, asked_head: bool) -> Scanned;
+}
+
+/// What is worked on for one packet. It is too much for the 512 bytes of stack that a BPF program has.
+#[derive(Clone, Copy, Debug)]
+#[repr(C)]
+pub struct Desk {
+    segment: Segment,
+    key: FlowKey,
+    new: Flow,
+    edge: EdgeKey,
+    value: EdgeValue,
+}
+
+impl Default for Desk {
+    fn default() -> Self {
+        Self {
+            segment: Segment::default(),
+            key: FlowKey::default(),
+            new: Flow::new(0, 0, false),
+            edge: EdgeKey::default(),
+            value: EdgeValue::default(),
+        }
+    }
+}
+
+/// Whether a packet wants [`attend`]: it opens a flow, may be of one that is tracked, or is of the sample.
+///
+/// This is all that a packet of a settled flow costs.
+#[inline(always)]
+pub fn wants_attention<P: Packet, S: Store>(packet: &P, store: &S) -> bool {
+    match walk(packet) {
+        Ok(segment) => {
+            let slot = slot_of(&segment, store.ifindex());
+            segment.has(Segment::SYN) || store.filter(slot) != 0 || pickup::is_sampled(store, &segment, slot)
+        }
+        Err(counter) => {
+            store.count(counter);
+            false
+        }
+    }
+}
+
+/// Looks at a packet that wants it. `from_pod` says that the pod behind the interface sent it.
+#[inline(always)]
+pub fn attend<P: Packet, S: Store>(packet: &P, store: &S, from_pod: bool) {
+    let Some(mut desk) = store.desk() else {
+        return;
+    };
+    let desk: &mut Desk = &mut desk;
+    let Ok(segment) = walk(packet) else {
+        return;
+    };
+    desk.segment = segment;
+    let side = FlowKey::of(&desk.segment, store.ifindex(), &mut desk.key);
+    let slot = desk.key.slot();
+    let reached = store.filter(slot) != 0;
+    let mut flow = if reached { store.flow(&desk.key) } else { None };
+    if flow.is_none() {
+        if reached {
+            store.count(Counter::FilterFalseHit);
+        }
+        let low_is_pod = (side == 0) == from_pod;
+        if desk.segment.has(Segment::SYN) {
+            // Whoever answers a SYN is the server.
+            let client = if desk.segment.has(Segment::ACK) { 1 - side } else { side };
+            store.count(Counter::Opened);
+            desk.new = Flow::new(store.now(), client, low_is_pod);
+        } else if pickup::is_sampled(store, &desk.segment, slot) {
+            desk.new = Flow::new(store.now(), Flow::UNKNOWN_SIDE, low_is_pod);
+            desk.new.flags |= Flow::PICKED_UP;
+            if pickup::is_record(packet, &desk.segment) {
+                desk.new.verdict = Verdict::Tls as u8;
+            }
+        } else {
+            return;
+        }
+        if !insert(store, &desk.key, &desk.new, slot) {
+            return;
+        }
+        flow = store.flow(&desk.key);
+    }
+    let Some(mut flow) = flow else {
+        return;
+    };
+    let next = advance(store, desk, &mut flow, side);
+    drop(flow);
+    if next == Next::Remove {
+        remove(store, &desk.key, slot);
+    }
+}
+
+/// Removes a flow that has been silent for `idle_ns`; true if it did.
+#[inline(always)]
+pub fn expire<S: Store>(store: &S, key: &FlowKey, idle_ns: u64) -> bool {
+    let Some(mut desk) = store.desk() else {
+        return false;
+    };
+    let Some(mut flow) = store.flow(key) else {
+        return false;
+    };
+    if store.now().saturating_sub(flow.last_ns) < idle_ns {
+        return false;
+    }
+    desk.key = *key;
+    end(store, &mut desk, &mut flow);
+    drop(flow);
+    if !store.remove_flow(key) {
+        return false;
+    }
+    store.lower(key.slot());
+    store.count(Counter::Expired);
+    true
+}
+
+/// What becomes of a flow after a packet.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Next {
+    Stay,
+    Remove,
+}
+
+/// Inserts a flow under the filter; false if the map is full.
+#[inline(always)]
+fn insert<S: Store>(store: &S, key: &FlowKey, flow: &Flow, slot: u32) -> bool {
+    store.raise(slot);
+    if store.insert_flow(key, flow) {
+        return true;
+    }
+    store.lower(slot);
+    store.count(Counter::FlowMapFull);
+    false
+}
+
+/// Removes a flow and lowers the filter.
+#[inline(always)]
+fn remove<S: Store>(store: &S, key: &FlowKey, slot: u32) {
+    if store.remove_flow(key) {
+        store.lower(slot);
+    }
+}
+
+/// A segment of a flow that is tracked.
+#[inline(always)]
+fn advance<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8) -> Next {
+    let segment = desk.segment;
+    let now = store.now();
+    if segment.has(Segment::SYN) {
+        synchronise(store, desk, flow, side, now);
+    }
+    flow.last_ns = now;
+    let reset = segment.has(Segment::RST);
+    // RFC 9293 §3.5.2: a reset may carry a diagnostic text, which is no data.
+    if segment.payload_len > 0 && !reset && flow.verdict != Verdict::Tls as u8 {
+        payload(store, flow, &segment, side);
+        judge(flow, side);
+    }
+    let mut over = reset;
+    if reset || segment.has(Segment::FIN) {
+        refuse(flow, side);
+        let (this, other) = flow.sides_of(side);
+        this.flags |= Side::FIN;
+        over |= other.flags & Side::FIN != 0;
+    }
+    if over && !settle(flow) {
+        store.count(Counter::ClosedUndecided);
+    }
+    let plaintext = flow.verdict == Verdict::Plaintext as u8;
+    let picked_up = flow.flags & Flow::PICKED_UP != 0;
+    if flow.verdict == Verdict::Undecided as u8 {
+        // A flow that was met in mid-stream is none if it does not say at once what it is.
+        return if over || picked_up { Next::Remove } else { Next::Stay };
+    }
+    if picked_up && flow.flags & Flow::COUNTED == 0 {
+        if flow.verdict == Verdict::Opaque as u8 {
+            return Next::Remove;
+        }
+        store.count(Counter::PickedUp);
+    }
+    account(store, desk, flow);
+    if plaintext && !over { Next::Stay } else { Next::Remove }
+}
+
+/// A SYN: the first word of a side, a retransmission of it, or the first word on a port that is used again.
+#[inline(always)]
+fn synchronise<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8, now: u64) {
+    let first = desk.segment.sequence.wrapping_add(1);
+    let (this, _other) = flow.sides_of(side);
+    let spoke = this.flags & Side::SPOKE != 0;
+    if spoke && this.next != first && !desk.segment.has(Segment::ACK) {
+        // What was known is of another connection.
+        end(store, desk, flow);
+        *flow = Flow::new(now, side, (flow.flags & Flow::LOW_IS_POD) != 0);
+        store.count(Counter::Opened);
+    }
+    let (this, _other) = flow.sides_of(side);
+    if this.flags & Side::SPOKE == 0 {
+        this.next = first;
+        this.flags |= Side::SYNCED;
+    }
+}
+
+/// The payload of a segment, as far as it is new.
+#[inline(always)]
+fn payload<S: Store>(store: &S, flow: &mut Flow, segment: &Segment, side: u8) {
+    let mut at = segment.payload_at;
+    let mut len = segment.payload_len;
+    // TCP Fast Open (RFC 7413): data with a SYN stands one past its sequence number.
+    let first = segment.sequence.wrapping_add(u32::from(segment.has(Segment::SYN)));
+    let (this, other) = flow.sides_of(side);
+    if this.flags & Side::SYNCED != 0 {
+        let ahead = first.wrapping_sub(this.next) as i32;
+        if ahead < 0 {
+            let old = ahead.unsigned_abs();
+            if old >= len {
+                // A retransmission, or a keep-alive probe (RFC 9293 §3.8.4).
+                return store.count(Counter::Retransmission);
+            }
+            at += old;
+            len -= old;
+        } else if ahead > 0 {
+            store.count(Counter::SequenceGap);
+            this.lose();
+        }
+    }
+    this.next = first.wrapping_add(segment.payload_len);
+    this.flags |= Side::SYNCED | Side::SPOKE;
+    if this.is_settled() {
+        return;
+    }
+    if this.phase == Phase::Start as u8 && other.speaks_frames() {
+        // Only the client sends a preface (RFC 9113 §3.4): the other side begins with a frame.
+        this.begin_frames();
+    }
+    let asked_head = other.flags & Side::ASKED_HEAD != 0;
+    let found = store.scan(this, at, len, asked_head);
+    if found.answered_head {
+        other.flags &= !Side::ASKED_HEAD;
+    }
+    flow.evidence |= found.evidence;
+    flow.methods |= found.methods;
+    if found.protocol > flow.protocol {
+        flow.protocol = found.protocol;
+    }
+}
+
+/// Draws the verdict from what is known after a side has spoken.
+#[inline(always)]
+fn judge(flow: &mut Flow, side: u8) {
+    let [low, high] = &flow.sides;
+    let tls = low.phase == Phase::Tls as u8 || high.phase == Phase::Tls as u8;
+    if flow.protocol != Protocol::None as u8 {
+        flow.verdict = Verdict::Plaintext as u8;
+        // A protocol that says nothing of who asks leaves the client to the ports.
+        let found = Evidence(flow.evidence);
+        if flow.client == Flow::UNKNOWN_SIDE && found.any(Evidence::HTTP_RESPONSE) {
+            flow.client = 1 - side;
+        } else if flow.client == Flow::UNKNOWN_SIDE && found.any(Evidence::HTTP_REQUEST) {
+            flow.client = side;
+        }
+        if flow.client != Flow::UNKNOWN_SIDE && flow.client != side {
+            // A TLS server says no to plaintext with an alert.
+            flow.flags |= if tls { Flow::REFUSED } else { Flow::ANSWERED };
+        }
+    } else if tls {
+        flow.verdict = Verdict::Tls as u8;
+    } else if low.phase == Phase::Opaque as u8 && high.phase == Phase::Opaque as u8 {
+        flow.verdict = Verdict::Opaque as u8;
+    }
+}
+
+/// The other side ends the connection without having said anything to a plaintext message.
+#[inline(always)]
+fn refuse(flow: &mut Flow, side: u8) {
+    let spoke = Side::SPOKE | Side::FIN;
+    let client = flow.client;
+    let plaintext = flow.verdict == Verdict::Plaintext as u8;
+    let (this, _other) = flow.sides_of(side);
+    if plaintext && side != client && this.flags & spoke == 0 {
+        flow.flags |= Flow::REFUSED;
+    }
+}
+
+/// The end of a flow, for [`account`] or the counter.
+#[inline(always)]
+fn end<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
+    if settle(flow) {
+        account(store, desk, flow);
+    } else {
+        store.count(Counter::ClosedUndecided);
+    }
+}
+
+/// Settles a flow that ends: it is opaque if a side began with nothing known. False if nothing can be said.
+#[inline(always)]
+const fn settle(flow: &mut Flow) -> bool {
+    let [low, high] = &flow.sides;
+    if flow.verdict == Verdict::Undecided as u8
+        && (low.phase == Phase::Opaque as u8 || high.phase == Phase::Opaque as u8)
+    {
+        flow.verdict = Verdict::Opaque as u8;
+    }
+    flow.verdict != Verdict::Undecided as u8
+}
+
+#[cfg(test)]
+mod tests;
