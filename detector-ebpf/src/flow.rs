@@ -103,7 +103,7 @@ fn low_first(segment: &Segment) -> bool {
 }
 
 /// What one side of a connection is in the middle of sending.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Side {
     /// Evidence of the message that is being read.
@@ -155,7 +155,7 @@ impl Side {
 }
 
 /// What is remembered of a connection.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(C)]
 pub struct Flow {
     /// The sides, in the key's order.
@@ -187,24 +187,55 @@ pub struct Flow {
 const _: () = assert!(size_of::<Flow>() == 112);
 
 impl Flow {
-    /// A flow of which a first packet was seen.
-    #[inline(always)]
+    /// A flow of which nothing is known.
     #[must_use]
-    pub const fn new(now: u64, client: u8, low_is_pod: bool) -> Self {
+    pub const fn new() -> Self {
         Self {
             sides: [Side::new(), Side::new()],
             evidence: 0,
             methods: 0,
-            last_ns: now,
+            last_ns: 0,
             verdict: Verdict::Undecided as u8,
             protocol: Protocol::None as u8,
-            client,
-            flags: if low_is_pod { Self::LOW_IS_POD } else { 0 },
+            client: Self::UNKNOWN_SIDE,
+            flags: 0,
             counted_flags: 0,
             counted_verdict: 0,
             counted_protocol: 0,
             _pad: 0,
         }
+    }
+
+    /// Begins anew in place, for a BPF program has no stack to build a flow on.
+    #[inline(always)]
+    pub const fn begin(&mut self, now: u64, client: u8, flags: u8) {
+        let Self {
+            sides: [low, high],
+            evidence,
+            methods,
+            last_ns,
+            verdict,
+            protocol,
+            client: this_client,
+            flags: this_flags,
+            counted_flags,
+            counted_verdict,
+            counted_protocol,
+            _pad,
+        } = self;
+        low.reset();
+        high.reset();
+        *evidence = 0;
+        *methods = 0;
+        *last_ns = now;
+        *verdict = Verdict::Undecided as u8;
+        *protocol = Protocol::None as u8;
+        *this_client = client;
+        *this_flags = flags;
+        *counted_flags = 0;
+        *counted_verdict = 0;
+        *counted_protocol = 0;
+        *_pad = 0;
     }
 
     /// A side, and the one opposite.
@@ -231,6 +262,12 @@ impl Flow {
     pub const ANSWER_COUNTED: u8 = 1 << 5;
     /// The refusal is counted in the edge.
     pub const REFUSAL_COUNTED: u8 = 1 << 6;
+}
+
+impl Default for Flow {
+    fn default() -> Self {
+        Self::new()
+    }
 }
 
 // SAFETY: repr(C), no padding (asserted by the size above), any bit pattern is valid.

@@ -6,7 +6,6 @@
 
 use crate::counter::Counter;
 
-const ETHERTYPE_AT: u32 = 12;
 const ETHERNET_LEN: u32 = 14;
 const ETHERTYPE_IPV4: u16 = 0x0800;
 const ETHERTYPE_IPV6: u16 = 0x86dd;
@@ -40,17 +39,41 @@ pub trait Packet {
         self.len() == 0
     }
 
-    /// One byte of a header.
-    fn u8_at(&self, at: u32) -> Option<u8>;
-
-    /// Two bytes of a header, from network order.
-    fn u16_at(&self, at: u32) -> Option<u16>;
-
-    /// Four bytes of a header, as they lie in memory.
-    fn word_at(&self, at: u32) -> Option<u32>;
+    /// `N` bytes of a header, or `None` where they are not all there.
+    fn header<const N: usize>(&self, at: u32) -> Option<impl Header>;
 
     /// Copies `len` bytes of payload, at most a block, from `at`. False when they are not there.
     fn block(&self, at: u32, len: u32, into: &mut [u8; BLOCK]) -> bool;
+}
+
+/// Bytes of a header that were checked to be there. `AT` must lie in them.
+pub trait Header {
+    /// One byte.
+    fn byte<const AT: usize>(&self) -> u8;
+    /// Two bytes, from network order.
+    fn short<const AT: usize>(&self) -> u16;
+    /// Four bytes, as they lie in memory.
+    fn word<const AT: usize>(&self) -> u32;
+}
+
+impl<const N: usize> Header for [u8; N] {
+    #[inline(always)]
+    fn byte<const AT: usize>(&self) -> u8 {
+        const { assert!(AT < N) };
+        self[AT]
+    }
+
+    #[inline(always)]
+    fn short<const AT: usize>(&self) -> u16 {
+        const { assert!(AT + 1 < N) };
+        u16::from_be_bytes([self[AT], self[AT + 1]])
+    }
+
+    #[inline(always)]
+    fn word<const AT: usize>(&self) -> u32 {
+        const { assert!(AT + 3 < N) };
+        u32::from_ne_bytes([self[AT], self[AT + 1], self[AT + 2], self[AT + 3]])
+    }
 }
 
 /// Bytes of payload that are read at once.
@@ -114,14 +137,16 @@ struct Network {
 /// The counter that says why the packet is none that is looked at.
 #[inline(always)]
 pub fn walk<P: Packet>(packet: &P) -> Result<Segment, Counter> {
-    let mut ethertype = packet.u16_at(ETHERTYPE_AT).ok_or(Counter::Malformed)?;
+    let ethernet = packet.header::<14>(0).ok_or(Counter::Malformed)?;
+    let mut ethertype = ethernet.short::<12>();
     let mut network_at = ETHERNET_LEN;
     if ethertype != ETHERTYPE_IPV4 && ethertype != ETHERTYPE_IPV6 {
         for _ in 0..VLAN_TAGS {
             if !is_vlan(ethertype) {
                 break;
             }
-            ethertype = packet.u16_at(network_at + 2).ok_or(Counter::Malformed)?;
+            let tag = packet.header::<4>(network_at).ok_or(Counter::Malformed)?;
+            ethertype = tag.short::<2>();
             network_at += 4;
         }
         if is_vlan(ethertype) {
@@ -142,21 +167,22 @@ const fn is_vlan(ethertype: u16) -> bool {
 
 #[inline(always)]
 fn ipv4<P: Packet>(packet: &P, at: u32) -> Result<Network, Counter> {
-    let version_ihl = packet.u8_at(at).ok_or(Counter::Malformed)?;
+    let ip = packet.header::<20>(at).ok_or(Counter::Malformed)?;
+    let version_ihl = ip.byte::<0>();
     let header = u32::from(version_ihl & 0x0f) * 4;
     if version_ihl >> 4 != 4 || header < 20 {
         return Err(Counter::Malformed);
     }
-    if packet.u8_at(at + 9).ok_or(Counter::Malformed)? != PROTOCOL_TCP {
+    if ip.byte::<9>() != PROTOCOL_TCP {
         return Err(Counter::NotTcp);
     }
     // The offset is the low 13 bits (RFC 791 §3.1); the first fragment has the TCP header.
-    if packet.u16_at(at + 6).ok_or(Counter::Malformed)? & 0x1fff != 0 {
+    if ip.short::<6>() & 0x1fff != 0 {
         return Err(Counter::Fragment);
     }
-    let source = packet.word_at(at + 12).ok_or(Counter::Malformed)?;
-    let destination = packet.word_at(at + 16).ok_or(Counter::Malformed)?;
-    let total = u32::from(packet.u16_at(at + 2).ok_or(Counter::Malformed)?);
+    let source = ip.word::<12>();
+    let destination = ip.word::<16>();
+    let total = u32::from(ip.short::<2>());
     Ok(Network {
         source: mapped(source),
         destination: mapped(destination),
@@ -173,17 +199,14 @@ const fn mapped(address: u32) -> Words {
 
 #[inline(always)]
 fn ipv6<P: Packet>(packet: &P, at: u32) -> Result<Network, Counter> {
-    if packet.u8_at(at).ok_or(Counter::Malformed)? >> 4 != 6 {
+    let ip = packet.header::<40>(at).ok_or(Counter::Malformed)?;
+    if ip.byte::<0>() >> 4 != 6 {
         return Err(Counter::Malformed);
     }
-    let payload = u32::from(packet.u16_at(at + 4).ok_or(Counter::Malformed)?);
-    let mut next = packet.u8_at(at + 6).ok_or(Counter::Malformed)?;
-    let mut source = [0; 4];
-    let mut destination = [0; 4];
-    for (index, (from, to)) in source.iter_mut().zip(&mut destination).enumerate() {
-        *from = packet.word_at(at + 8 + 4 * index as u32).ok_or(Counter::Malformed)?;
-        *to = packet.word_at(at + 24 + 4 * index as u32).ok_or(Counter::Malformed)?;
-    }
+    let payload = u32::from(ip.short::<4>());
+    let mut next = ip.byte::<6>();
+    let source = [ip.word::<8>(), ip.word::<12>(), ip.word::<16>(), ip.word::<20>()];
+    let destination = [ip.word::<24>(), ip.word::<28>(), ip.word::<32>(), ip.word::<36>()];
     let mut transport_at = at + 40;
     if next != PROTOCOL_TCP {
         for _ in 0..IPV6_EXTENSIONS {
@@ -193,14 +216,15 @@ fn ipv6<P: Packet>(packet: &P, at: u32) -> Result<Network, Counter> {
                 IPV6_FRAGMENT => 0,
                 _ => break,
             };
-            let length = u32::from(packet.u8_at(transport_at + 1).ok_or(Counter::Malformed)?);
-            if units == 0 && packet.u16_at(transport_at + 2).ok_or(Counter::Malformed)? & 0xfff8 != 0 {
+            let extension = packet.header::<4>(transport_at).ok_or(Counter::Malformed)?;
+            // RFC 8200 §4.5: the offset is the high 13 bits.
+            if next == IPV6_FRAGMENT && extension.short::<2>() & 0xfff8 != 0 {
                 return Err(Counter::Fragment);
             }
-            next = packet.u8_at(transport_at).ok_or(Counter::Malformed)?;
+            next = extension.byte::<0>();
             // RFC 8200 §4.3 counts units of eight bytes after the first; RFC 4302 §2.2 units of four
             // after the first two; a fragment header is eight bytes long and has no length.
-            transport_at += 8 + length * units;
+            transport_at += 8 + u32::from(extension.byte::<1>()) * units;
         }
         if next != PROTOCOL_TCP {
             return Err(match next {
@@ -216,11 +240,8 @@ fn ipv6<P: Packet>(packet: &P, at: u32) -> Result<Network, Counter> {
 #[inline(always)]
 fn tcp<P: Packet>(packet: &P, network: &Network) -> Result<Segment, Counter> {
     let at = network.transport_at;
-    let source_port = packet.u16_at(at).ok_or(Counter::Malformed)?;
-    let destination_port = packet.u16_at(at + 2).ok_or(Counter::Malformed)?;
-    let sequence = u32::from_be(packet.word_at(at + 4).ok_or(Counter::Malformed)?);
-    let header = u32::from(packet.u8_at(at + 12).ok_or(Counter::Malformed)? >> 4) * 4;
-    let flags = packet.u8_at(at + 13).ok_or(Counter::Malformed)?;
+    let tcp = packet.header::<20>(at).ok_or(Counter::Malformed)?;
+    let header = u32::from(tcp.byte::<12>() >> 4) * 4;
     let payload_at = at + header;
     // A packet's own length is the truth (GSO, BIG TCP); only padding makes it longer than it is.
     let mut end = packet.len();
@@ -233,10 +254,10 @@ fn tcp<P: Packet>(packet: &P, network: &Network) -> Result<Segment, Counter> {
     Ok(Segment {
         source: network.source,
         destination: network.destination,
-        source_port,
-        destination_port,
-        sequence,
-        flags,
+        source_port: tcp.short::<0>(),
+        destination_port: tcp.short::<2>(),
+        sequence: u32::from_be(tcp.word::<4>()),
+        flags: tcp.byte::<13>(),
         payload_at,
         payload_len: end - payload_at,
     })
@@ -246,28 +267,14 @@ fn tcp<P: Packet>(packet: &P, network: &Network) -> Result<Segment, Counter> {
 #[derive(Clone, Copy, Debug)]
 pub struct Frame<'a>(pub &'a [u8]);
 
-impl Frame<'_> {
-    fn array<const N: usize>(&self, at: u32) -> Option<[u8; N]> {
-        let at = at as usize;
-        self.0.get(at..at.checked_add(N)?)?.try_into().ok()
-    }
-}
-
 impl Packet for Frame<'_> {
     fn len(&self) -> u32 {
         u32::try_from(self.0.len()).unwrap_or(u32::MAX)
     }
 
-    fn u8_at(&self, at: u32) -> Option<u8> {
-        self.0.get(at as usize).copied()
-    }
-
-    fn u16_at(&self, at: u32) -> Option<u16> {
-        self.array(at).map(u16::from_be_bytes)
-    }
-
-    fn word_at(&self, at: u32) -> Option<u32> {
-        self.array(at).map(u32::from_ne_bytes)
+    fn header<const N: usize>(&self, at: u32) -> Option<impl Header> {
+        let at = at as usize;
+        <[u8; N]>::try_from(self.0.get(at..at.checked_add(N)?)?).ok()
     }
 
     fn block(&self, at: u32, len: u32, into: &mut [u8; BLOCK]) -> bool {

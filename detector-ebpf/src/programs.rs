@@ -11,10 +11,14 @@ use aya_ebpf::{
     macros::classifier,
     programs::TcContext,
 };
-use detector_ebpf::{flow::FlowKey, packet::Packet as _, scan, track};
+use detector_ebpf::{
+    flow::FlowKey,
+    scan,
+    track::{self, Todo},
+};
 
 use self::{
-    skb::Skb,
+    skb::{Linear, Paged},
     store::{IDLE_NS, Maps, work},
 };
 
@@ -24,20 +28,25 @@ const EXPIRE_KEYS: u32 = 32;
 const EXPIRE_KEYS_AT: u32 = 14;
 
 #[classifier]
-pub fn detect_ingress(context: TcContext) -> i32 {
+pub(crate) fn detect_ingress(context: TcContext) -> i32 {
     detect(&context, true)
 }
 
 #[classifier]
-pub fn detect_egress(context: TcContext) -> i32 {
+pub(crate) fn detect_egress(context: TcContext) -> i32 {
     detect(&context, false)
 }
 
 #[inline(always)]
 fn detect(context: &TcContext, from_pod: bool) -> i32 {
-    let skb = Skb::new(context.skb.skb);
-    if track::wants_attention(&skb, &Maps::new(&skb)) {
-        attend(context.skb.skb, u32::from(from_pod));
+    let skb = context.skb.skb;
+    if track::wants_attention(&Linear::new(skb), &Maps::new(skb)) {
+        let todo = attend(skb, u32::from(from_pod));
+        conclude(todo);
+        if Todo(todo).has(Todo::AGAIN) {
+            let todo = attend(skb, u32::from(from_pod));
+            conclude(todo);
+        }
     }
     TC_ACT_UNSPEC
 }
@@ -47,9 +56,17 @@ fn detect(context: &TcContext, from_pod: bool) -> i32 {
 /// A global function (Linux 5.6: 51c39bb1d5d1 "bpf: Introduce function-by-function verification"), so that
 /// the path of a settled flow keeps its registers and the verifier takes each part by itself.
 #[unsafe(no_mangle)]
-pub extern "C" fn attend(context: *mut __sk_buff, from_pod: u32) -> u32 {
-    let skb = Skb::new(context);
-    track::attend(&skb, &Maps::new(&skb), from_pod != 0);
+pub(crate) extern "C" fn attend(context: *mut __sk_buff, from_pod: u32) -> u32 {
+    track::attend(&Paged::new(context), &Maps::new(context), from_pod != 0).0
+}
+
+/// Does what is left to do with the packet's flow. A global function like [`attend`].
+///
+/// It has no use for the context, and an argument without a use is not passed at all by the compiler, which
+/// the verifier takes for a wrong one.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn conclude(todo: u32) -> u32 {
+    track::conclude(&Maps::new(core::ptr::null_mut()), Todo(todo));
     0
 }
 
@@ -57,13 +74,12 @@ pub extern "C" fn attend(context: *mut __sk_buff, from_pod: u32) -> u32 {
 ///
 /// Removal must be done here, because only a program can lower the filter atomically.
 #[classifier]
-pub fn expire(context: TcContext) -> i32 {
-    let skb = Skb::new(context.skb.skb);
-    let maps = Maps::new(&skb);
+pub(crate) fn expire(context: TcContext) -> i32 {
+    let maps = Maps::new(context.skb.skb);
     let mut removed = 0;
     for index in 0..EXPIRE_KEYS {
         let at = EXPIRE_KEYS_AT + index * size_of::<FlowKey>() as u32;
-        if at + size_of::<FlowKey>() as u32 > skb.len() {
+        if at + size_of::<FlowKey>() as u32 > context.len() {
             break;
         }
         let Ok(key) = context.load::<FlowKey>(at as usize) else {
@@ -80,11 +96,11 @@ pub fn expire(context: TcContext) -> i32 {
 ///
 /// A global function like [`attend`]: the verifier looks at it once and not at every step of every scan.
 #[unsafe(no_mangle)]
-pub extern "C" fn scan_step(context: *mut __sk_buff, at: u32, len: u32) -> u32 {
+pub(crate) extern "C" fn scan_step(context: *mut __sk_buff, at: u32, len: u32) -> u32 {
     let Some(work) = work() else {
         return len;
     };
-    scan::step(&Skb::new(context), work, at, len)
+    scan::step(&Paged::new(context), work, at, len)
 }
 
 #[panic_handler]

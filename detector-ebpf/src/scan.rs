@@ -174,6 +174,12 @@ impl Work {
     }
 }
 
+impl Default for Side {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl Side {
     /// A side that has sent nothing yet.
     #[must_use]
@@ -194,6 +200,18 @@ impl Side {
             saved: 0,
             incoming: 0,
         }
+    }
+
+    /// Begins anew in place.
+    #[inline(always)]
+    pub const fn reset(&mut self) {
+        self.begin(Phase::Start);
+        self.next = 0;
+        self.content = 0;
+        self.flags = 0;
+        self.stream = 0;
+        self.saved = 0;
+        self.incoming = 0;
     }
 
     /// Whether nothing more is read of this side.

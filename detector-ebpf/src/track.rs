@@ -80,7 +80,7 @@ impl Default for Desk {
         Self {
             segment: Segment::default(),
             key: FlowKey::default(),
-            new: Flow::new(0, 0, false),
+            new: Flow::new(),
             edge: EdgeKey::default(),
             value: EdgeValue::default(),
         }
@@ -97,6 +97,8 @@ pub fn wants_attention<P: Packet, S: Store>(packet: &P, store: &S) -> bool {
             let slot = slot_of(&segment, store.ifindex());
             segment.has(Segment::SYN) || store.filter(slot) != 0 || pickup::is_sampled(store, &segment, slot)
         }
+        // What could not be walked may have its headers outside of the linear part: `attend` reads it all.
+        Err(Counter::Malformed) => true,
         Err(counter) => {
             store.count(counter);
             false
@@ -104,17 +106,60 @@ pub fn wants_attention<P: Packet, S: Store>(packet: &P, store: &S) -> bool {
     }
 }
 
+/// What is to be done after [`attend`]: a set of [`Todo::ACCOUNT`] and its siblings.
+///
+/// The parts of a packet's work are taken one after the other, not nested, for the stack's sake.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(transparent)]
+pub struct Todo(pub u32);
+
+impl Todo {
+    /// Nothing.
+    pub const NOTHING: Self = Self(0);
+    /// The flow is to be counted in its edge.
+    pub const ACCOUNT: Self = Self(1 << 0);
+    /// The flow is to be removed.
+    pub const REMOVE: Self = Self(1 << 1);
+    /// The packet opens another connection on the ports of the one that is removed: attend it again.
+    pub const AGAIN: Self = Self(1 << 2);
+
+    const fn with(self, other: Self, wanted: bool) -> Self {
+        if wanted { Self(self.0 | other.0) } else { self }
+    }
+
+    /// Whether `other` is in the set.
+    #[must_use]
+    pub const fn has(self, other: Self) -> bool {
+        self.0 & other.0 != 0
+    }
+}
+
+/// Looks at one packet: all parts of its work in their order.
+pub fn packet<P: Packet, S: Store>(packet: &P, store: &S, from_pod: bool) {
+    if !wants_attention(packet, store) {
+        return;
+    }
+    let todo = attend(packet, store, from_pod);
+    conclude(store, todo);
+    if todo.has(Todo::AGAIN) {
+        conclude(store, attend(packet, store, from_pod));
+    }
+}
+
 /// Looks at a packet that wants it. `from_pod` says that the pod behind the interface sent it.
 #[inline(always)]
-pub fn attend<P: Packet, S: Store>(packet: &P, store: &S, from_pod: bool) {
+pub fn attend<P: Packet, S: Store>(packet: &P, store: &S, from_pod: bool) -> Todo {
     let Some(mut desk) = store.desk() else {
-        return;
+        return Todo::NOTHING;
     };
     let desk: &mut Desk = &mut desk;
-    let Ok(segment) = walk(packet) else {
-        return;
-    };
-    desk.segment = segment;
+    match walk(packet) {
+        Ok(segment) => desk.segment = segment,
+        Err(counter) => {
+            store.count(counter);
+            return Todo::NOTHING;
+        }
+    }
     let side = FlowKey::of(&desk.segment, store.ifindex(), &mut desk.key);
     let slot = desk.key.slot();
     let reached = store.filter(slot) != 0;
@@ -123,33 +168,48 @@ pub fn attend<P: Packet, S: Store>(packet: &P, store: &S, from_pod: bool) {
         if reached {
             store.count(Counter::FilterFalseHit);
         }
-        let low_is_pod = (side == 0) == from_pod;
+        let flags = if (side == 0) == from_pod { Flow::LOW_IS_POD } else { 0 };
         if desk.segment.has(Segment::SYN) {
             // Whoever answers a SYN is the server.
             let client = if desk.segment.has(Segment::ACK) { 1 - side } else { side };
             store.count(Counter::Opened);
-            desk.new = Flow::new(store.now(), client, low_is_pod);
+            desk.new.begin(store.now(), client, flags);
         } else if pickup::is_sampled(store, &desk.segment, slot) {
-            desk.new = Flow::new(store.now(), Flow::UNKNOWN_SIDE, low_is_pod);
-            desk.new.flags |= Flow::PICKED_UP;
+            desk.new.begin(store.now(), Flow::UNKNOWN_SIDE, flags | Flow::PICKED_UP);
             if pickup::is_record(packet, &desk.segment) {
                 desk.new.verdict = Verdict::Tls as u8;
             }
         } else {
-            return;
+            return Todo::NOTHING;
         }
         if !insert(store, &desk.key, &desk.new, slot) {
-            return;
+            return Todo::NOTHING;
         }
         flow = store.flow(&desk.key);
     }
-    let Some(mut flow) = flow else {
+    match flow {
+        Some(mut flow) => advance(store, &desk.segment, &mut flow, side),
+        None => Todo::NOTHING,
+    }
+}
+
+/// Does what [`attend`] has left to do with the flow of the packet.
+#[inline(always)]
+pub fn conclude<S: Store>(store: &S, todo: Todo) {
+    if todo == Todo::NOTHING {
+        return;
+    }
+    let Some(mut desk) = store.desk() else {
         return;
     };
-    let next = advance(store, desk, &mut flow, side);
-    drop(flow);
-    if next == Next::Remove {
-        remove(store, &desk.key, slot);
+    let desk: &mut Desk = &mut desk;
+    if todo.has(Todo::ACCOUNT)
+        && let Some(mut flow) = store.flow(&desk.key)
+    {
+        account(store, desk, &mut flow);
+    }
+    if todo.has(Todo::REMOVE) {
+        remove(store, &desk.key, desk.key.slot());
     }
 }
 
@@ -166,7 +226,9 @@ pub fn expire<S: Store>(store: &S, key: &FlowKey, idle_ns: u64) -> bool {
         return false;
     }
     desk.key = *key;
-    end(store, &mut desk, &mut flow);
+    if settle(store, &mut flow) {
+        account(store, &mut desk, &mut flow);
+    }
     drop(flow);
     if !store.remove_flow(key) {
         return false;
@@ -174,13 +236,6 @@ pub fn expire<S: Store>(store: &S, key: &FlowKey, idle_ns: u64) -> bool {
     store.lower(key.slot());
     store.count(Counter::Expired);
     true
-}
-
-/// What becomes of a flow after a packet.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum Next {
-    Stay,
-    Remove,
 }
 
 /// Inserts a flow under the filter; false if the map is full.
@@ -205,17 +260,16 @@ fn remove<S: Store>(store: &S, key: &FlowKey, slot: u32) {
 
 /// A segment of a flow that is tracked.
 #[inline(always)]
-fn advance<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8) -> Next {
-    let segment = desk.segment;
-    let now = store.now();
-    if segment.has(Segment::SYN) {
-        synchronise(store, desk, flow, side, now);
+fn advance<S: Store>(store: &S, segment: &Segment, flow: &mut Flow, side: u8) -> Todo {
+    if segment.has(Segment::SYN) && synchronise(flow, segment, side) {
+        let todo = Todo::REMOVE.with(Todo::AGAIN, true);
+        return todo.with(Todo::ACCOUNT, settle(store, flow));
     }
-    flow.last_ns = now;
+    flow.last_ns = store.now();
     let reset = segment.has(Segment::RST);
     // RFC 9293 §3.5.2: a reset may carry a diagnostic text, which is no data.
     if segment.payload_len > 0 && !reset && flow.verdict != Verdict::Tls as u8 {
-        payload(store, flow, &segment, side);
+        payload(store, flow, segment, side);
         judge(flow, side);
     }
     let mut over = reset;
@@ -225,42 +279,30 @@ fn advance<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8) -> N
         this.flags |= Side::FIN;
         over |= other.flags & Side::FIN != 0;
     }
-    if over && !settle(flow) {
-        store.count(Counter::ClosedUndecided);
-    }
-    let plaintext = flow.verdict == Verdict::Plaintext as u8;
-    let picked_up = flow.flags & Flow::PICKED_UP != 0;
-    if flow.verdict == Verdict::Undecided as u8 {
-        // A flow that was met in mid-stream is none if it does not say at once what it is.
-        return if over || picked_up { Next::Remove } else { Next::Stay };
-    }
-    if picked_up && flow.flags & Flow::COUNTED == 0 {
-        if flow.verdict == Verdict::Opaque as u8 {
-            return Next::Remove;
+    let met_now = flow.flags & (Flow::PICKED_UP | Flow::COUNTED) == Flow::PICKED_UP;
+    if met_now {
+        // A flow that is met in mid-stream is none if it does not say at once what it is.
+        if flow.verdict == Verdict::Undecided as u8 || flow.verdict == Verdict::Opaque as u8 {
+            return Todo::REMOVE;
         }
         store.count(Counter::PickedUp);
     }
-    account(store, desk, flow);
-    if plaintext && !over { Next::Stay } else { Next::Remove }
+    let settled = if over { settle(store, flow) } else { flow.verdict != Verdict::Undecided as u8 };
+    let watched = flow.verdict == Verdict::Plaintext as u8 || flow.verdict == Verdict::Undecided as u8;
+    Todo::NOTHING.with(Todo::ACCOUNT, settled).with(Todo::REMOVE, over || !watched)
 }
 
-/// A SYN: the first word of a side, a retransmission of it, or the first word on a port that is used again.
+/// A SYN: the first word of a side, or a retransmission of it. True if it opens another connection.
 #[inline(always)]
-fn synchronise<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8, now: u64) {
-    let first = desk.segment.sequence.wrapping_add(1);
-    let (this, _other) = flow.sides_of(side);
-    let spoke = this.flags & Side::SPOKE != 0;
-    if spoke && this.next != first && !desk.segment.has(Segment::ACK) {
-        // What was known is of another connection.
-        end(store, desk, flow);
-        *flow = Flow::new(now, side, (flow.flags & Flow::LOW_IS_POD) != 0);
-        store.count(Counter::Opened);
-    }
+const fn synchronise(flow: &mut Flow, segment: &Segment, side: u8) -> bool {
+    let first = segment.sequence.wrapping_add(1);
     let (this, _other) = flow.sides_of(side);
     if this.flags & Side::SPOKE == 0 {
         this.next = first;
         this.flags |= Side::SYNCED;
+        return false;
     }
+    this.next != first && !segment.has(Segment::ACK)
 }
 
 /// The payload of a segment, as far as it is new.
@@ -344,26 +386,19 @@ fn refuse(flow: &mut Flow, side: u8) {
     }
 }
 
-/// The end of a flow, for [`account`] or the counter.
+/// Settles a flow that ends: it is opaque if a side began with nothing known. False if nothing can be said,
+/// which is counted.
 #[inline(always)]
-fn end<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
-    if settle(flow) {
-        account(store, desk, flow);
-    } else {
-        store.count(Counter::ClosedUndecided);
-    }
-}
-
-/// Settles a flow that ends: it is opaque if a side began with nothing known. False if nothing can be said.
-#[inline(always)]
-const fn settle(flow: &mut Flow) -> bool {
+fn settle<S: Store>(store: &S, flow: &mut Flow) -> bool {
     let [low, high] = &flow.sides;
-    if flow.verdict == Verdict::Undecided as u8
-        && (low.phase == Phase::Opaque as u8 || high.phase == Phase::Opaque as u8)
-    {
+    if flow.verdict == Verdict::Undecided as u8 {
+        if low.phase != Phase::Opaque as u8 && high.phase != Phase::Opaque as u8 {
+            store.count(Counter::ClosedUndecided);
+            return false;
+        }
         flow.verdict = Verdict::Opaque as u8;
     }
-    flow.verdict != Verdict::Undecided as u8
+    true
 }
 
 #[cfg(test)]

@@ -4,7 +4,7 @@ use core::{arch::asm, ops::DerefMut};
 
 use aya_ebpf::{
     Global,
-    bindings::{BPF_F_NO_PREALLOC, BPF_NOEXIST},
+    bindings::{__sk_buff, BPF_F_NO_PREALLOC, BPF_NOEXIST},
     helpers::bpf_ktime_get_ns,
     macros::map,
     maps::{Array, HashMap, PerCpuArray, RingBuf},
@@ -19,7 +19,7 @@ use detector_ebpf::{
     track::{Desk, Store},
 };
 
-use super::{scan_step, skb::Skb};
+use super::scan_step;
 
 /// Flows; user space sets the size.
 #[map]
@@ -54,7 +54,11 @@ struct Scratch {
     work: Work,
     budget: Budget,
     desk: Desk,
+    header: [u8; HEADER_ROOM],
 }
+
+/// The longest header that is read at once: that of IPv6.
+const HEADER_ROOM: usize = 40;
 
 #[inline(always)]
 fn scratch() -> Option<&'static mut Scratch> {
@@ -68,15 +72,21 @@ pub(super) fn work() -> Option<&'static mut Work> {
     scratch().map(|scratch| &mut scratch.work)
 }
 
-/// The maps, as they are seen from one packet.
-pub(super) struct Maps<'a> {
-    skb: &'a Skb,
+/// Room for a copy of a header.
+#[inline(always)]
+pub(super) fn header_room() -> Option<&'static mut [u8; HEADER_ROOM]> {
+    scratch().map(|scratch| &mut scratch.header)
 }
 
-impl<'a> Maps<'a> {
+/// The maps, as they are seen from one packet.
+pub(super) struct Maps {
+    context: *mut __sk_buff,
+}
+
+impl Maps {
     #[inline(always)]
-    pub(super) const fn new(skb: &'a Skb) -> Self {
-        Self { skb }
+    pub(super) const fn new(context: *mut __sk_buff) -> Self {
+        Self { context }
     }
 
     #[inline(always)]
@@ -100,7 +110,7 @@ impl<'a> Maps<'a> {
     }
 }
 
-impl<'m> Store for Maps<'m> {
+impl Store for Maps {
     #[inline(always)]
     fn now(&self) -> u64 {
         // SAFETY: the helper takes nothing.
@@ -114,7 +124,8 @@ impl<'m> Store for Maps<'m> {
 
     #[inline(always)]
     fn ifindex(&self) -> u32 {
-        self.skb.ifindex()
+        // SAFETY: the kernel gives the program a valid context.
+        unsafe { (*self.context).ifindex }
     }
 
     #[inline(always)]
@@ -138,7 +149,7 @@ impl<'m> Store for Maps<'m> {
     }
 
     #[inline(always)]
-    fn flow<'a>(&'a self, key: &FlowKey) -> Option<impl DerefMut<Target = Flow> + use<'a, 'm>> {
+    fn flow<'a>(&'a self, key: &FlowKey) -> Option<impl DerefMut<Target = Flow> + use<'a>> {
         // SAFETY: the value lives until after the program has ended, even if it is removed meanwhile.
         FLOWS.get_ptr_mut(key).map(|flow| unsafe { &mut *flow })
     }
@@ -195,7 +206,7 @@ impl<'m> Store for Maps<'m> {
             if len == 0 {
                 break;
             }
-            let taken = scan_step(self.skb.context(), at, len);
+            let taken = scan_step(self.context, at, len);
             if taken > len {
                 break;
             }

@@ -5,7 +5,7 @@
 //! by a hash of the sequence number, so it costs no helper call and no write.
 
 use super::Store;
-use crate::packet::{BLOCK, Packet, Segment};
+use crate::packet::{Header as _, Packet, Segment};
 
 /// Length of a TLS record's header (RFC 8446 §5.1).
 const RECORD_HEADER: u32 = 5;
@@ -36,12 +36,9 @@ pub(super) fn is_record<P: Packet>(packet: &P, segment: &Segment) -> bool {
 /// The length of the record whose header stands at `at`.
 #[inline(always)]
 fn record<P: Packet>(packet: &P, at: u32) -> Option<u32> {
-    let mut block = [0; BLOCK];
-    if !packet.block(at, RECORD_HEADER, &mut block) {
-        return None;
-    }
-    let [kind, major, minor, high, low, ..] = block;
-    let length = u32::from(high) << 8 | u32::from(low);
+    let header = packet.header::<5>(at)?;
+    let (kind, major, minor) = (header.byte::<0>(), header.byte::<1>(), header.byte::<2>());
+    let length = u32::from(header.short::<3>());
     // change_cipher_spec, alert, handshake, application_data.
     let known = kind >= 20 && kind <= 23 && major == 3 && minor <= 4 && length > 0 && length <= RECORD_MAX;
     known.then_some(length)
