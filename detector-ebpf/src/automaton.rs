@@ -64,6 +64,7 @@ impl Step {
 /// Takes one byte in a state.
 #[inline(always)]
 #[must_use]
+#[expect(clippy::indexing_slicing, reason = "a masked index is below the length")]
 pub fn step(state: u16, byte: u8) -> Step {
     let class = TABLE.class[byte as usize] as usize & (CLASSES - 1);
     let row = state as usize & (STATES - 1);
@@ -73,6 +74,7 @@ pub fn step(state: u16, byte: u8) -> Step {
 /// The token that ends where `state` was entered.
 #[inline(always)]
 #[must_use]
+#[expect(clippy::indexing_slicing, reason = "a masked index is below the length")]
 pub fn token(state: u16) -> u8 {
     TABLE.token[state as usize & (STATES - 1)]
 }

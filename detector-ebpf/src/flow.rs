@@ -52,6 +52,22 @@ impl FlowKey {
         if side == 0 { (&self.low, self.low_port) } else { (&self.high, self.high_port) }
     }
 
+    /// The key as the kernel's maps hold it.
+    #[must_use]
+    pub fn to_bytes(&self) -> [u8; size_of::<Self>()] {
+        let Self { low, high, ifindex, low_port, high_port } = self;
+        let mut bytes = [0; size_of::<Self>()];
+        let words = low.iter().chain(high).chain([ifindex]);
+        for (to, word) in bytes.chunks_exact_mut(4).zip(words) {
+            to.copy_from_slice(&word.to_ne_bytes());
+        }
+        if let Some((_, ports)) = bytes.split_last_chunk_mut::<4>() {
+            let ([a, b], [c, d]) = (low_port.to_ne_bytes(), high_port.to_ne_bytes());
+            *ports = [a, b, c, d];
+        }
+        bytes
+    }
+
     /// Slot of the filter that stands for this flow and some others.
     #[inline(always)]
     #[must_use]

@@ -56,6 +56,7 @@ pub trait Header {
     fn word<const AT: usize>(&self) -> u32;
 }
 
+#[expect(clippy::indexing_slicing, reason = "checked when it is compiled")]
 impl<const N: usize> Header for [u8; N] {
     #[inline(always)]
     fn byte<const AT: usize>(&self) -> u8 {

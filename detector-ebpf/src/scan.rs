@@ -268,6 +268,7 @@ impl Side {
 ///
 /// The answer is between 1 and `len`, and `len` when nothing more is to be read.
 #[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "a masked index is below the length")]
 pub fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) -> u32 {
     if work.side.is_settled() {
         return len;
@@ -335,6 +336,7 @@ pub fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) -> u32 {
 
 /// Runs the automaton over the first `take` bytes of the block; answers the number of tokens.
 #[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "a masked index is below the length")]
 fn run(work: &mut Work, take: u32) -> u32 {
     let mut hits = 0_u32;
     let mut state = work.side.state;

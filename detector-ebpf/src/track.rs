@@ -65,7 +65,7 @@ pub trait Store {
 }
 
 /// What is worked on for one packet. It is too much for the 512 bytes of stack that a BPF program has.
-#[derive(Clone, Copy, Debug)]
+#[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Desk {
     segment: Segment,
@@ -73,18 +73,6 @@ pub struct Desk {
     new: Flow,
     edge: EdgeKey,
     value: EdgeValue,
-}
-
-impl Default for Desk {
-    fn default() -> Self {
-        Self {
-            segment: Segment::default(),
-            key: FlowKey::default(),
-            new: Flow::new(),
-            edge: EdgeKey::default(),
-            value: EdgeValue::default(),
-        }
-    }
 }
 
 /// Whether a packet wants [`attend`]: it opens a flow, may be of one that is tracked, or is of the sample.

@@ -1,1 +1,22 @@
-//! Plainsight's user-space half.
+//! Plainsight's user-space half: loads the programs, gives their edges identities, judges them by policy,
+//! and reports.
+//!
+//! Data flows one way: `datapath` → [`flows`] → [`policy`] → [`findings`] → [`outputs`], with [`cluster`]
+//! joining at [`flows`] and [`policy`]. [`app`] ties them together; [`flows`], [`policy`] and [`findings`]
+//! are pure.
+
+pub mod admin;
+pub mod app;
+pub mod args;
+pub mod cluster;
+pub mod config;
+pub mod datapath;
+pub mod findings;
+pub mod flows;
+pub mod interfaces;
+pub mod outputs;
+pub mod policy;
+pub mod preflight;
+pub mod readiness;
+#[cfg(test)]
+mod testing;

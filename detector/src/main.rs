@@ -1,3 +1,54 @@
-//! The command `plainsight`.
+//! The command `plainsight`: parses, checks, sets the log up, and hands over.
 
-fn main() {}
+use std::{io::IsTerminal as _, process::ExitCode};
+
+use clap::Parser as _;
+use detector::{
+    app,
+    args::{Cli, Command, LogFormat},
+    config::Config,
+};
+use tracing_subscriber::{
+    Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+};
+
+/// `EX_USAGE` of sysexits.h: the command line was wrong, and starting again will not help.
+const USAGE: u8 = 64;
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(error) => {
+            // Help and version are errors to clap, and go to standard output.
+            let _closed = error.print();
+            return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
+        }
+    };
+    let Command::Run(args) = cli.command;
+    let config = match Config::try_from(*args) {
+        Ok(config) => config,
+        Err(error) => {
+            eprintln!("error: {:#}", anyhow::Error::new(error));
+            return ExitCode::from(USAGE);
+        }
+    };
+    start_log(&config);
+    match app::run(config) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            tracing::error!("{error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn start_log(config: &Config) {
+    // Parsed once already, so the default never speaks.
+    let filter: Targets = config.log.parse().unwrap_or_default();
+    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = match config.log_format {
+        LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Json => layer.json().boxed(),
+    };
+    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
+}

@@ -1,1 +1,17 @@
-//! Harness of the scenarios.
+//! Harness of the scenarios, and the scenarios that tests and demo share.
+//!
+//! Nothing here depends on the detector's own crates: the daemon is met as a user meets it, as a program
+//! with flags, output lines and an HTTP port. Tests panic; the harness returns errors, so that the demo can
+//! say in one line what went wrong.
+
+pub mod clients;
+pub mod daemon;
+pub mod frames;
+pub mod manifests;
+pub mod netns;
+pub mod node;
+pub mod pcap;
+pub mod process;
+pub mod record;
+pub mod scenario;
+pub mod wait;

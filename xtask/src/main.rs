@@ -1,2 +1,99 @@
-//! Set-up, build, demo, tests and CI.
-fn main() {}
+//! `cargo xtask`: set-up, build, demo, tests and CI of Plainsight.
+//!
+//! Everything that a command needs it gets by itself: each begins with set-up, which does only what is missing.
+//! The last line of a failure says what to do.
+
+use std::process::ExitCode;
+
+use anyhow::Result;
+use clap::{Parser, Subcommand, error::ErrorKind};
+
+use crate::{ebpf::Flavour, workspace::Workspace};
+
+mod build;
+mod ci;
+mod demo;
+mod ebpf;
+mod interrupt;
+mod process;
+mod setup;
+mod test;
+mod workspace;
+
+/// `sysexits.h`: the command was used wrongly.
+const EX_USAGE: u8 = 64;
+
+/// Set-up, build, demo, tests and CI of Plainsight.
+#[derive(Debug, Parser)]
+#[command(name = "cargo xtask", bin_name = "cargo xtask")]
+struct Cli {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    /// Install what the other commands need: only what is missing, under target/ where possible
+    Setup,
+    /// Build the eBPF object and print where it is
+    BuildEbpf {
+        /// Build what ships, without logging in the kernel
+        #[arg(long)]
+        release: bool,
+    },
+    /// Make a small node out of network namespaces, run MCP in it, and show what Plainsight sees (root)
+    Demo {
+        /// Leave everything running, and print how to look at it
+        #[arg(long)]
+        keep: bool,
+    },
+    /// Run all tests; those that load eBPF programs need root
+    Test {
+        /// Arguments for `cargo test`, such as a test's name
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        args: Vec<String>,
+    },
+    /// Run what CI runs: format, lints, docs, tests
+    Ci,
+}
+
+fn main() -> ExitCode {
+    let cli = match Cli::try_parse() {
+        Ok(cli) => cli,
+        Err(usage) => {
+            let _closed_output = usage.print();
+            let asked = matches!(usage.kind(), ErrorKind::DisplayHelp | ErrorKind::DisplayVersion);
+            return if asked { ExitCode::SUCCESS } else { ExitCode::from(EX_USAGE) };
+        }
+    };
+    match run(cli.command) {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(_) if interrupt::raised().is_some() => {
+            eprintln!("interrupted");
+            interrupt::exit_code()
+        }
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn run(command: Command) -> Result<()> {
+    interrupt::install()?;
+    let workspace = Workspace::find()?;
+    match command {
+        Command::Setup => setup::ensure(&workspace),
+        Command::BuildEbpf { release } => {
+            build::ebpf(&workspace, if release { Flavour::Release } else { Flavour::Debug })
+        }
+        Command::Demo { keep } => {
+            workspace.require_root("the demo makes network namespaces and loads eBPF programs", "demo")?;
+            setup::ensure(&workspace)?;
+            let plainsight = build::plainsight(&workspace)?;
+            demo::run(demo::Options { keep, plainsight })
+        }
+        Command::Test { args } => test::run(&workspace, &args),
+        Command::Ci => ci::run(&workspace),
+    }
+}

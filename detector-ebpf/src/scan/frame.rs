@@ -48,6 +48,7 @@ pub(super) const fn end(side: &mut Side) {
 
 /// Takes bytes of a frame's header, which may be split over segments at any byte.
 #[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "a masked index is below the length")]
 pub(super) fn header<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) -> u32 {
     let mut take = HEADER.saturating_sub(work.side.left >> TAKEN_SHIFT);
     if take > len {

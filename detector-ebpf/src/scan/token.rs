@@ -45,6 +45,7 @@ static MEANINGS: [Meaning; TOKENS] = meanings();
 
 /// The meaning of a token.
 #[inline(always)]
+#[expect(clippy::indexing_slicing, reason = "a masked index is below the length")]
 pub(super) fn meaning(token: u8) -> &'static Meaning {
     &MEANINGS[token as usize & (TOKENS - 1)]
 }

@@ -40,6 +40,6 @@ fn record<P: Packet>(packet: &P, at: u32) -> Option<u32> {
     let (kind, major, minor) = (header.byte::<0>(), header.byte::<1>(), header.byte::<2>());
     let length = u32::from(header.short::<3>());
     // change_cipher_spec, alert, handshake, application_data.
-    let known = kind >= 20 && kind <= 23 && major == 3 && minor <= 4 && length > 0 && length <= RECORD_MAX;
+    let known = (20..=23).contains(&kind) && major == 3 && minor <= 4 && length > 0 && length <= RECORD_MAX;
     known.then_some(length)
 }

@@ -1,0 +1,310 @@
+//! Owns the tasks: builds them, ties them together, and ends them together.
+//!
+//! Every task runs until cancelled; the first to end, well or ill, ends the others. A signal is the one good
+//! reason to end. Tasks and their channels:
+//!
+//! | task | takes from | gives to |
+//! |---|---|---|
+//! | `interfaces` | netlink | `attach`, by a bounded channel that it waits for |
+//! | `attach` | `interfaces` | the datapath |
+//! | `detect` | the datapath's events and edges | flows, findings, outputs |
+//! | `manifests` | files | the identity store |
+//! | `admin` | the admin port | — |
+
+mod attach;
+mod detect;
+
+use std::{
+    future::Future,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, anyhow};
+use tokio::{
+    signal::unix::{Signal, SignalKind, signal},
+    sync::mpsc,
+    task::JoinSet,
+};
+use tokio_util::sync::CancellationToken;
+
+use self::{attach::Attacher, detect::Detector};
+use crate::{
+    admin::Admin,
+    cluster::{ManifestSource, SharedStore},
+    config::Config,
+    datapath::{Datapath, DatapathConfig},
+    findings::Rules,
+    interfaces::Watcher,
+    outputs::{
+        log::LineLog,
+        metrics::{Fill, KernelReading, Metrics},
+    },
+    preflight::{self, Facts, Weight},
+    readiness::{Heartbeat, Readiness},
+};
+
+/// How long tasks get to end, and the last lines to be read.
+const GRACE: Duration = Duration::from_secs(5);
+
+/// Runs until a signal or a failure.
+///
+/// # Errors
+///
+/// Something that is needed is missing, or a task failed.
+pub fn run(config: Config) -> Result<()> {
+    tracing::info!(version = env!("CARGO_PKG_VERSION"), ?config, "starting");
+    preflight()?;
+    // Two threads: one may sit in a slow system call while the other detects.
+    let runtime = tokio::runtime::Builder::new_multi_thread()
+        .worker_threads(2)
+        .enable_all()
+        .build()
+        .context("start the runtime")?;
+    let result = runtime.block_on(supervise(config));
+    // A task that is stuck in a system call must not keep the process.
+    runtime.shutdown_timeout(Duration::from_secs(1));
+    result
+}
+
+fn preflight() -> Result<()> {
+    let missing = preflight::check(&Facts::gather());
+    let mut fatal = 0;
+    for missing in &missing {
+        match missing.weight {
+            Weight::Fatal => {
+                fatal += 1;
+                tracing::error!("{missing}");
+            }
+            Weight::Note => tracing::warn!("{missing}"),
+        }
+    }
+    match fatal {
+        0 => Ok(()),
+        1 => Err(anyhow!("cannot start: see the line above")),
+        count => Err(anyhow!("cannot start: see the {count} lines above")),
+    }
+}
+
+async fn supervise(config: Config) -> Result<()> {
+    let mut signals = Signals::new()?;
+    let (mut tasks, cancel) = tokio::select! {
+        // Half-built tasks are dropped when a signal comes early.
+        built = build(config) => built?,
+        name = signals.next() => {
+            tracing::info!(signal = name, "ending before the start was complete");
+            return Ok(());
+        }
+    };
+    let first = tokio::select! {
+        name = signals.next() => {
+            tracing::info!(signal = name, "ending; the same signal again ends at once");
+            None
+        }
+        first = tasks.join_next() => first,
+    };
+    cancel.cancel();
+    let mut result = first.map_or(Ok(()), |first| ended(first, true));
+    let rest = async {
+        while let Some(next) = tasks.join_next().await {
+            let next = ended(next, false);
+            if result.is_ok() {
+                result = next;
+            }
+        }
+    };
+    tokio::select! {
+        finished = tokio::time::timeout(GRACE, rest) => {
+            if finished.is_err() {
+                tracing::warn!(?GRACE, "tasks did not end in time");
+            }
+        }
+        name = signals.next() => {
+            tracing::warn!(signal = name, "ending at once");
+            std::process::exit(1);
+        }
+    }
+    tracing::info!("ended");
+    result
+}
+
+type Ended = (&'static str, Result<()>);
+
+/// What the end of a task means: a failure, if nobody asked for it.
+fn ended(task: Result<Ended, tokio::task::JoinError>, unasked: bool) -> Result<()> {
+    let (name, result) = task.context("a task panicked")?;
+    result.with_context(|| format!("task {name}"))?;
+    if unasked { Err(anyhow!("task {name} ended by itself")) } else { Ok(()) }
+}
+
+async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
+    let Config {
+        interfaces,
+        manifests,
+        node_name,
+        trust_domain,
+        log_flows,
+        report_other_plaintext,
+        listen,
+        log: _,
+        log_format: _,
+        scan_bytes_per_second,
+        scan_window,
+        sample_one_in,
+        max_flows,
+        max_edges,
+        flow_idle,
+    } = config;
+    let readiness = Readiness::default();
+    let programs_ready = readiness.block("programs");
+    let interfaces_ready = readiness.block("interfaces");
+    let attached_ready = readiness.block("attachments");
+    let identities_ready = readiness.block("identities");
+    let heartbeat = Heartbeat::default();
+    let cancel = CancellationToken::new();
+    let mut tasks = JoinSet::new();
+    let mut spawn = |name: &'static str, task: Task| {
+        tasks.spawn(async move { (name, task.await) });
+    };
+
+    // The admin port is open before the programs are loaded, so that it can say what is waited for.
+    let lines = LineLog::start(trust_domain, std::io::stdout()).context("start the line writer")?;
+    let loaded = Arc::new(OnceLock::<Arc<Datapath>>::new());
+    let reading = Arc::clone(&loaded);
+    let metrics = Metrics::new(
+        move || reading.get().map_or_else(KernelReading::default, |datapath| kernel_reading(datapath)),
+        lines.lost(),
+    );
+    let metrics = Arc::new(metrics.context("register metrics")?);
+    let admin = Admin::bind(listen, Arc::clone(&metrics), readiness.clone(), heartbeat.clone()).await?;
+    tracing::info!(address = %admin.address()?, "admin port is open");
+    let token = cancel.clone();
+    spawn(
+        "admin",
+        Box::pin(async move {
+            admin.run(token).await;
+            Ok(())
+        }),
+    );
+
+    let datapath = {
+        let config = DatapathConfig {
+            max_flows,
+            max_edges,
+            sample_one_in: sample_one_in.get(),
+            scan_bytes_per_second,
+            scan_window,
+            idle: flow_idle,
+        };
+        let load = tokio::task::spawn_blocking(move || Datapath::load(&config)).await;
+        Arc::new(load.context("loading panicked")?.context("load the kernel programs")?)
+    };
+    let events = datapath.take_events().context("the kernel's events are taken already")?;
+    let _first = loaded.set(Arc::clone(&datapath));
+    drop(programs_ready);
+
+    let store = SharedStore::default();
+    store.write().set_local_node(&node_name);
+
+    if manifests.is_empty() {
+        tracing::warn!("no --manifests: findings name addresses, not pods");
+        drop(identities_ready);
+    } else {
+        let gauge = Arc::clone(&metrics);
+        let source = ManifestSource::new(manifests, store.clone(), move |manifests| {
+            gauge.manifest_errors(manifests.errors.len());
+            for error in &manifests.errors {
+                tracing::error!("{:#}", DisplayChain(error));
+            }
+            tracing::info!(
+                files = manifests.files,
+                objects = manifests.objects.len(),
+                ignored = manifests.ignored,
+                errors = manifests.errors.len(),
+                "manifests read"
+            );
+        });
+        let cancel = cancel.clone();
+        spawn("manifests", Box::pin(async move { Ok(source.run(cancel, identities_ready).await?) }));
+    }
+
+    let (changes, incoming) = mpsc::channel(Watcher::QUEUE);
+    let watcher = Watcher::new(interfaces, changes);
+    let token = cancel.clone();
+    spawn("interfaces", Box::pin(async move { Ok(watcher.run(token, interfaces_ready).await?) }));
+
+    let attacher = Attacher::new(Arc::clone(&datapath), store.clone(), Arc::clone(&metrics));
+    spawn("attach", Box::pin(attacher.run(incoming, cancel.clone(), attached_ready)));
+
+    let rules = Rules { plaintext_other: report_other_plaintext };
+    let detector = Detector::new(datapath, store, rules, log_flows, lines, metrics, heartbeat)?;
+    spawn("detect", Box::pin(detector.run(events, cancel.clone())));
+
+    Ok((tasks, cancel))
+}
+
+type Task = std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+fn kernel_reading(datapath: &Datapath) -> KernelReading {
+    let counters = datapath
+        .counters()
+        .inspect_err(|error| tracing::warn!(%error, "kernel counters cannot be read"))
+        .ok();
+    let fill = datapath.fill();
+    let map = |entries: u32, capacity: u32| Fill { entries: entries.into(), capacity: capacity.into() };
+    KernelReading {
+        counters,
+        maps: vec![("flows", map(fill.flows, fill.max_flows)), ("edges", map(fill.edges, fill.max_edges))],
+    }
+}
+
+/// An error with its causes on one line.
+struct DisplayChain<'a>(&'a dyn std::error::Error);
+
+impl std::fmt::Display for DisplayChain<'_> {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        write!(f, "{}", self.0)?;
+        let mut cause = self.0.source();
+        while let Some(error) = cause {
+            write!(f, ": {error}")?;
+            cause = error.source();
+        }
+        Ok(())
+    }
+}
+
+/// The signals that end the process.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    fn new() -> Result<Self> {
+        Ok(Self {
+            terminate: signal(SignalKind::terminate()).context("listen for SIGTERM")?,
+            interrupt: signal(SignalKind::interrupt()).context("listen for SIGINT")?,
+        })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::ended;
+
+    #[test]
+    fn the_end_of_a_task_is_a_failure_unless_it_was_asked_for() {
+        assert!(ended(Ok(("detect", Ok(()))), false).is_ok());
+        let error = ended(Ok(("detect", Ok(()))), true).unwrap_err();
+        assert_eq!(error.to_string(), "task detect ended by itself");
+        let error = ended(Ok(("detect", Err(anyhow::anyhow!("no map")))), false).unwrap_err();
+        assert_eq!(format!("{error:#}"), "task detect: no map");
+    }
+}

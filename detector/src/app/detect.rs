@@ -1,0 +1,165 @@
+//! Owns the loop that turns what the kernel sends into what is reported.
+//!
+//! Events make it quick; a snapshot of the edge map every second makes it true: it brings counts up to date
+//! and heals events that were lost to a full ring.
+
+use std::{
+    error::Error,
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
+
+use anyhow::{Context as _, Result};
+use detector_ebpf::event::Event;
+use nix::time::{ClockId, clock_gettime};
+use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio_util::sync::CancellationToken;
+
+use super::GRACE;
+use crate::{
+    cluster::SharedStore,
+    datapath::{Datapath, Events},
+    findings::{Ledger, Rules, evaluate},
+    flows::{Clock, Flows, Update},
+    outputs::{log::LineLog, metrics::Metrics},
+    policy::PolicyView,
+    readiness::Heartbeat,
+};
+
+pub(super) struct Detector {
+    datapath: Arc<Datapath>,
+    store: SharedStore,
+    flows: Flows,
+    ledger: Ledger,
+    rules: Rules,
+    log_flows: bool,
+    lines: LineLog,
+    metrics: Arc<Metrics>,
+    heartbeat: Heartbeat,
+}
+
+impl Detector {
+    const SNAPSHOT: Duration = Duration::from_secs(1);
+    const EXPIRE: Duration = Duration::from_secs(5);
+
+    pub(super) fn new(
+        datapath: Arc<Datapath>,
+        store: SharedStore,
+        rules: Rules,
+        log_flows: bool,
+        lines: LineLog,
+        metrics: Arc<Metrics>,
+        heartbeat: Heartbeat,
+    ) -> Result<Self> {
+        let wall = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
+        let wall = u64::try_from(wall.as_nanos()).context("the clock is past 2500")?;
+        let clock = Clock { offset_ns: wall.saturating_sub(monotonic()?) };
+        Ok(Self {
+            datapath,
+            store,
+            flows: Flows::new(clock),
+            ledger: Ledger::default(),
+            rules,
+            log_flows,
+            lines,
+            metrics,
+            heartbeat,
+        })
+    }
+
+    pub(super) async fn run(mut self, mut events: Events, cancel: CancellationToken) -> Result<()> {
+        let mut snapshot = interval(Self::SNAPSHOT);
+        snapshot.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut expire = interval(Self::EXPIRE);
+        expire.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut batch: Vec<Event> = Vec::new();
+        loop {
+            let now = monotonic()?;
+            let settle = self
+                .flows
+                .deadline(now)
+                .map(|at| Instant::now() + Duration::from_nanos(at.saturating_sub(now)));
+            tokio::select! {
+                () = cancel.cancelled() => break,
+                read = events.next(&mut batch) => {
+                    read.context("read the kernel's events")?;
+                    self.events(&mut batch)?;
+                }
+                _ = snapshot.tick() => self.snapshot()?,
+                _ = expire.tick() => {
+                    tokio::task::block_in_place(|| self.datapath.expire()).context("drop idle flows")?;
+                }
+                () = sleep_until(settle) => {}
+            }
+            let updates = self.flows.settle(&self.store.read(), monotonic()?);
+            self.publish(updates);
+        }
+        // What is in the map now is the last that will be known.
+        self.snapshot()?;
+        let updates = self.flows.finish(&self.store.read(), monotonic()?);
+        self.publish(updates);
+        let Self { lines, .. } = self;
+        tokio::task::block_in_place(|| lines.finish(GRACE / 2));
+        Ok(())
+    }
+
+    fn events(&mut self, batch: &mut Vec<Event>) -> Result<()> {
+        let now = monotonic()?;
+        let store = self.store.read();
+        for Event { key, value, client_port, .. } in batch.drain(..) {
+            self.flows.event(&store, &key, &value, client_port, now);
+        }
+        Ok(())
+    }
+
+    fn snapshot(&mut self) -> Result<()> {
+        self.heartbeat.beat();
+        match tokio::task::block_in_place(|| self.datapath.edges()) {
+            Ok(edges) => self.flows.snapshot(&self.store.read(), &edges, monotonic()?),
+            // The next one is a second away.
+            Err(error) => {
+                tracing::warn!(error = &error as &dyn Error, "the edge map cannot be read");
+            }
+        }
+        self.ledger.retain(|id| self.flows.contains(id));
+        self.metrics.active(&self.ledger.active());
+        self.metrics.flows(self.flows.len());
+        self.metrics.identities(self.store.read().census());
+        Ok(())
+    }
+
+    fn publish(&mut self, updates: Vec<Update>) {
+        let mut told = false;
+        for update in updates {
+            self.metrics.flow(&update);
+            if self.log_flows && update.report {
+                self.lines.flow(&update.flow);
+            }
+            let policy = PolicyView::of(&self.store.read(), &update.flow);
+            let findings = evaluate(&update.flow, &policy, self.rules);
+            for finding in self.ledger.news(update.id, findings) {
+                self.metrics.finding(finding.id, finding.severity);
+                self.lines.finding(&finding);
+                told = true;
+            }
+        }
+        if told {
+            self.metrics.active(&self.ledger.active());
+        }
+    }
+}
+
+/// Sleeps until then, or for ever.
+async fn sleep_until(at: Option<Instant>) {
+    match at {
+        Some(at) => tokio::time::sleep_until(at).await,
+        None => std::future::pending().await,
+    }
+}
+
+/// The kernel's time, in nanoseconds: that of `bpf_ktime_get_ns`.
+fn monotonic() -> Result<u64> {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).context("read the clock")?;
+    let (seconds, ns) = (u64::try_from(time.tv_sec())?, u64::try_from(time.tv_nsec())?);
+    Ok(seconds.saturating_mul(1_000_000_000).saturating_add(ns))
+}

@@ -1,0 +1,251 @@
+//! Owns the command line. Every flag can come from the environment too, so that a DaemonSet needs no
+//! templated arguments. Nothing past `main` sees these types: [`crate::config`] takes over.
+
+use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
+
+use clap::{Args, Parser, Subcommand, ValueEnum};
+
+use crate::interfaces::Select;
+
+/// Finds plaintext MCP, and who speaks it, on the wire of a Kubernetes node.
+///
+/// Plainsight tells for every TCP connection of every pod on a node whether it is mesh mTLS, other TLS,
+/// plaintext or opaque, who is at either end, and whether the cluster's declared policy expects the caller.
+/// It watches with eBPF and never changes a packet's fate. No payload leaves the kernel: what is reported is
+/// addresses, a verdict, and which tokens were seen, never their values.
+#[derive(Debug, Parser)]
+#[command(name = "plainsight", version, max_term_width = 110, disable_help_subcommand = true)]
+pub struct Cli {
+    /// What to do.
+    #[command(subcommand)]
+    pub command: Command,
+}
+
+/// What to do.
+#[derive(Debug, Subcommand)]
+pub enum Command {
+    /// Watch the pods of this node and report
+    ///
+    /// Findings, and flows with --log-flows, go to standard output as JSON, one object a line; the log goes
+    /// to standard error. Ends with status 0 on SIGTERM and Ctrl-C, 1 on a failure, 64 on wrong usage; a
+    /// second Ctrl-C ends it at once.
+    Run(Box<RunArgs>),
+}
+
+/// Flags of `run`.
+#[derive(Debug, Args)]
+#[command(after_help = AFTER_HELP)]
+pub struct RunArgs {
+    /// Which interfaces lead to pods: `auto`, or name patterns such as `cali*,eni*`
+    ///
+    /// `auto` takes every veth whose peer is in another network namespace. Interfaces that appear later are
+    /// taken as they come.
+    #[arg(
+        long,
+        value_name = "auto|PATTERN[,PATTERN]",
+        default_value = "auto",
+        env = "PLAINSIGHT_INTERFACES",
+        help_heading = "What to watch"
+    )]
+    pub interfaces: Select,
+
+    /// Read pods, services, nodes and policy from Kubernetes YAML or JSON
+    ///
+    /// A file, or a folder with all *.yaml, *.yml and *.json below it; what `kubectl get -o yaml` prints,
+    /// lists and multi-document files included. Read again when a file changes. Can be given more than once.
+    /// A document that is wrong is reported and the others count.
+    #[arg(long, value_name = "PATH", env = "PLAINSIGHT_MANIFESTS", help_heading = "Who is who")]
+    pub manifests: Vec<PathBuf>,
+
+    /// Name of this node [default: the host name]
+    #[arg(long, value_name = "NAME", env = "PLAINSIGHT_NODE_NAME", help_heading = "Who is who")]
+    pub node_name: Option<String>,
+
+    /// Trust domain of the cluster's SPIFFE ids
+    #[arg(
+        long,
+        value_name = "DOMAIN",
+        default_value = "cluster.local",
+        env = "PLAINSIGHT_TRUST_DOMAIN",
+        help_heading = "Who is who"
+    )]
+    pub trust_domain: String,
+
+    /// Write a JSON line for each flow too, not for findings alone
+    #[arg(long, env = "PLAINSIGHT_LOG_FLOWS", help_heading = "What to report")]
+    pub log_flows: bool,
+
+    /// Report plaintext that is neither MCP nor carries credentials as a finding
+    ///
+    /// Without this it is counted in the metrics and shown by --log-flows.
+    #[arg(long, env = "PLAINSIGHT_REPORT_OTHER_PLAINTEXT", help_heading = "What to report")]
+    pub report_other_plaintext: bool,
+
+    /// Address of /metrics, /healthz and /readyz
+    ///
+    /// An IPv6-only cluster wants `[::]:9464`. Nothing can be changed through it.
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        default_value = "0.0.0.0:9464",
+        env = "PLAINSIGHT_LISTEN",
+        help_heading = "What to report"
+    )]
+    pub listen: SocketAddr,
+
+    /// What to log: a level, or directives such as `info,detector::flows=debug`
+    #[arg(
+        long,
+        value_name = "FILTER",
+        default_value = "info",
+        env = "PLAINSIGHT_LOG",
+        help_heading = "What to report"
+    )]
+    pub log: String,
+
+    /// How to write the log
+    #[arg(
+        long,
+        value_name = "FORMAT",
+        default_value = "text",
+        env = "PLAINSIGHT_LOG_FORMAT",
+        help_heading = "What to report"
+    )]
+    pub log_format: LogFormat,
+
+    /// Share of each core, in percent, that reading plaintext may cost
+    ///
+    /// A ceiling at any load. What it skips is counted, and a message that was not read never turns into a
+    /// verdict.
+    #[arg(
+        long,
+        value_name = "PERCENT",
+        default_value_t = 2.0,
+        env = "PLAINSIGHT_SCAN_BUDGET",
+        help_heading = "Limits"
+    )]
+    pub scan_budget: f64,
+
+    /// Bytes of each plaintext message that are read
+    ///
+    /// A bearer token of 1.4 KB puts what follows it at byte 1,700; 4 KiB leave room.
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 4096,
+        value_parser = clap::value_parser!(u32).range(256..=65_536),
+        env = "PLAINSIGHT_SCAN_WINDOW",
+        help_heading = "Limits"
+    )]
+    pub scan_window: u32,
+
+    /// Look at one in N packets of flows that were open before the detector started
+    #[arg(
+        long,
+        value_name = "N",
+        default_value = "256",
+        env = "PLAINSIGHT_SAMPLE_ONE_IN",
+        help_heading = "Limits"
+    )]
+    pub sample_one_in: NonZeroU32,
+
+    /// Flows that are followed at once; a settled flow is not followed
+    ///
+    /// When there are more, new ones get no verdict and are counted; the others keep theirs.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 65_536,
+        value_parser = clap::value_parser!(u32).range(64..=16_777_216),
+        env = "PLAINSIGHT_MAX_FLOWS",
+        help_heading = "Limits"
+    )]
+    pub max_flows: u32,
+
+    /// Edges (client, server, port, verdict) that are counted apart
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 16_384,
+        value_parser = clap::value_parser!(u32).range(64..=4_194_304),
+        env = "PLAINSIGHT_MAX_EDGES",
+        help_heading = "Limits"
+    )]
+    pub max_edges: u32,
+
+    /// Seconds after which an idle flow is no longer followed
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "300",
+        env = "PLAINSIGHT_FLOW_IDLE",
+        help_heading = "Limits"
+    )]
+    pub flow_idle: NonZeroU32,
+}
+
+/// How the log is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum LogFormat {
+    /// For people.
+    Text,
+    /// One JSON object a line.
+    Json,
+}
+
+const AFTER_HELP: &str = "\
+Examples:
+  # Who is who from a dump, findings on the terminal:
+  kubectl get pods,services,endpointslices,nodes,replicasets -A -o yaml > cluster.yaml
+  plainsight run --manifests cluster.yaml
+
+  # Plaintext MCP only, as a table:
+  plainsight run --manifests cluster.yaml |
+    jq -r 'select(.id == \"plaintext-mcp\") | [.severity, .client.pod, .server.pod, .port] | @tsv'
+
+Needs CAP_BPF, CAP_NET_ADMIN, the node's network (hostNetwork: true), and Linux 5.10 or later.
+What is missing is said at the start.";
+
+#[cfg(test)]
+mod tests {
+    use clap::{CommandFactory as _, Parser as _};
+
+    use super::{Cli, Command};
+
+    #[test]
+    fn the_definition_is_sound_and_every_flag_has_its_variable() {
+        let command = Cli::command();
+        command.clone().debug_assert();
+        let run = command.find_subcommand("run").unwrap();
+        for argument in run.get_arguments().filter(|argument| argument.get_id() != "help") {
+            let expected =
+                format!("PLAINSIGHT_{}", argument.get_long().unwrap().replace('-', "_").to_uppercase());
+            assert_eq!(argument.get_env().unwrap().to_str(), Some(expected.as_str()));
+            assert!(argument.get_help_heading().is_some(), "{expected}");
+        }
+    }
+
+    #[test]
+    fn wrong_values_are_refused() {
+        for flags in [
+            &["--interfaces", "a/b"][..],
+            &["--listen", "9464"],
+            &["--sample-one-in", "0"],
+            &["--max-flows", "1"],
+            &["--scan-window", "1"],
+            &["--log-format", "xml"],
+            &["--unknown"],
+        ] {
+            let line = ["plainsight", "run"].iter().chain(flags);
+            assert!(Cli::try_parse_from(line).is_err(), "{flags:?}");
+        }
+    }
+
+    #[test]
+    fn the_defaults_are_those_of_the_design() {
+        let Command::Run(run) = Cli::try_parse_from(["plainsight", "run"]).unwrap().command;
+        assert_eq!(run.interfaces.to_string(), "auto");
+        assert_eq!((run.scan_window, run.sample_one_in.get()), (4096, 256));
+        assert!((run.scan_budget - 2.0).abs() < f64::EPSILON);
+    }
+}

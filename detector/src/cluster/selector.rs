@@ -1,0 +1,165 @@
+//! Owns labels and label selectors.
+//!
+//! Labels are a sorted slice that pods of one workload share; a look-up is a binary search and allocates
+//! nothing.
+
+use std::sync::Arc;
+
+/// The labels of an object, sorted by key.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
+
+impl Labels {
+    /// The value of `key`.
+    #[must_use]
+    pub fn value(&self, key: &str) -> Option<&str> {
+        let at = self.0.binary_search_by(|(candidate, _)| candidate.as_ref().cmp(key)).ok()?;
+        self.0.get(at).map(|(_, value)| value.as_ref())
+    }
+
+    /// All labels, by key.
+    pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
+        self.0.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
+    }
+}
+
+impl<K: Into<Arc<str>>, V: Into<Arc<str>>> FromIterator<(K, V)> for Labels {
+    fn from_iter<I: IntoIterator<Item = (K, V)>>(labels: I) -> Self {
+        let mut labels: Vec<(Arc<str>, Arc<str>)> =
+            labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
+        labels.sort_unstable();
+        Self(labels.into())
+    }
+}
+
+/// A label selector (`LabelSelector` of Kubernetes). Every requirement must hold; without any, all match.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Selector {
+    /// Labels that must have exactly this value.
+    pub match_labels: Labels,
+    /// The other requirements.
+    pub match_expressions: Box<[Requirement]>,
+}
+
+/// One requirement of a selector.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Requirement {
+    /// The label's key.
+    pub key: Arc<str>,
+    /// What must hold of it.
+    pub operator: Operator,
+    /// The values that the operator speaks of.
+    pub values: Box<[Arc<str>]>,
+}
+
+/// What must hold of a label.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operator {
+    /// It is there, with one of the values.
+    In,
+    /// It is not there, or has none of the values.
+    NotIn,
+    /// It is there.
+    Exists,
+    /// It is not there.
+    DoesNotExist,
+}
+
+impl Selector {
+    /// Whether `labels` satisfy every requirement.
+    #[must_use]
+    pub fn matches(&self, labels: &Labels) -> bool {
+        self.match_labels.iter().all(|(key, value)| labels.value(key) == Some(value))
+            && self.match_expressions.iter().all(|requirement| requirement.holds(labels))
+    }
+
+    /// The selector as the member `selector` of a manifest, indented by `indent` spaces.
+    #[must_use]
+    pub(crate) fn yaml(&self, indent: usize) -> String {
+        let pad = " ".repeat(indent);
+        if self.match_labels.iter().next().is_none() && self.match_expressions.is_empty() {
+            return format!("{pad}selector: {{}}\n");
+        }
+        let mut out = format!("{pad}selector:\n");
+        if self.match_labels.iter().next().is_some() {
+            out.push_str(&format!("{pad}  matchLabels:\n"));
+            for (key, value) in self.match_labels.iter() {
+                out.push_str(&format!("{pad}    {key:?}: {value:?}\n"));
+            }
+        }
+        if !self.match_expressions.is_empty() {
+            out.push_str(&format!("{pad}  matchExpressions:\n"));
+            for Requirement { key, operator, values } in &self.match_expressions {
+                out.push_str(&format!("{pad}  - key: {key:?}\n{pad}    operator: {operator:?}\n"));
+                if !values.is_empty() {
+                    out.push_str(&format!("{pad}    values: {values:?}\n"));
+                }
+            }
+        }
+        out
+    }
+}
+
+impl Requirement {
+    fn holds(&self, labels: &Labels) -> bool {
+        let value = labels.value(&self.key);
+        let listed = value.is_some_and(|value| self.values.iter().any(|listed| listed.as_ref() == value));
+        match self.operator {
+            Operator::In => listed,
+            Operator::NotIn => !listed,
+            Operator::Exists => value.is_some(),
+            Operator::DoesNotExist => value.is_none(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{Labels, Operator, Requirement, Selector};
+
+    fn requirement(operator: Operator, values: &[&str]) -> Selector {
+        Selector {
+            match_labels: Labels::default(),
+            match_expressions: [Requirement {
+                key: "tier".into(),
+                operator,
+                values: values.iter().map(|value| (*value).into()).collect(),
+            }]
+            .into(),
+        }
+    }
+
+    #[test]
+    fn a_selector_without_requirements_matches_everything() {
+        assert!(Selector::default().matches(&Labels::default()));
+        assert!(Selector::default().matches(&Labels::from_iter([("a", "b")])));
+    }
+
+    #[test]
+    fn every_label_of_match_labels_must_have_its_value() {
+        let selector = Selector {
+            match_labels: Labels::from_iter([("app", "gateway"), ("tier", "front")]),
+            ..Selector::default()
+        };
+        assert!(selector.matches(&Labels::from_iter([("tier", "front"), ("app", "gateway"), ("x", "y")])));
+        assert!(!selector.matches(&Labels::from_iter([("app", "gateway")])));
+        assert!(!selector.matches(&Labels::from_iter([("app", "gateway"), ("tier", "back")])));
+    }
+
+    #[test]
+    fn expressions_follow_the_kubernetes_operators() {
+        let front = Labels::from_iter([("tier", "front")]);
+        let none = Labels::default();
+        for (operator, values, on_front, on_none) in [
+            (Operator::In, &["front", "back"][..], true, false),
+            (Operator::In, &["back"], false, false),
+            (Operator::NotIn, &["front"], false, true),
+            (Operator::Exists, &[], true, false),
+            (Operator::DoesNotExist, &[], false, true),
+        ] {
+            let selector = requirement(operator, values);
+            assert_eq!(selector.matches(&front), on_front, "{operator:?} {values:?}");
+            assert_eq!(selector.matches(&none), on_none, "{operator:?} {values:?}");
+        }
+    }
+}

@@ -1,0 +1,428 @@
+//! Owns the shape of Kubernetes objects on the wire, trimmed to the fields that the store needs, and their
+//! way into [`super::objects`].
+//!
+//! A field that is not read is not decoded: a pod of 20 KB becomes some hundred bytes at once, and a field
+//! that a newer Kubernetes adds cannot fail us. A field that is read and has the wrong type is an error that
+//! names its path.
+
+mod expected_sources;
+
+use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+
+use serde::Deserialize;
+use serde_json::Value;
+
+use super::{
+    objects::{
+        EndpointSlice, Name, Namespace, Node, Object, Pod, ReplicaSet, Service, ServiceAccount, ServicePort,
+        TargetPort,
+    },
+    selector::{Labels, Selector},
+    workload::{Workload, WorkloadKind},
+};
+
+/// Why a document is no object for the store.
+#[derive(Debug, PartialEq, Eq, thiserror::Error)]
+pub(super) enum DecodeError {
+    /// A field has the wrong type or is missing.
+    #[error("{field}: {why}")]
+    Field {
+        /// Path of the field.
+        field: String,
+        /// What is wrong with it.
+        why: String,
+    },
+}
+
+/// Turns an object into what the store holds of it; `None` for a kind that it holds nothing of.
+pub(super) fn decode(api_version: &str, kind: &str, object: Value) -> Result<Option<Object>, DecodeError> {
+    let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    Ok(Some(match (group, kind) {
+        ("", "Pod") => read::<WirePod>(object)?.into_object()?,
+        ("", "Service") => read::<WireService>(object)?.into_object()?,
+        ("", "Node") => read::<WireNode>(object)?.into_object()?,
+        ("", "Namespace") => read::<WireNamed>(object)?.into_namespace()?,
+        ("", "ServiceAccount") => read::<WireNamed>(object)?.into_service_account()?,
+        ("discovery.k8s.io", "EndpointSlice") => read::<WireEndpointSlice>(object)?.into_object()?,
+        ("apps", "ReplicaSet") => read::<WireNamed>(object)?.into_replica_set()?,
+        ("plainsight.dev", "ExpectedSources") => {
+            if api_version != "plainsight.dev/v1alpha1" {
+                return Err(field(
+                    "apiVersion",
+                    format!("{api_version:?} is not known, plainsight.dev/v1alpha1 is"),
+                ));
+            }
+            read::<expected_sources::WireExpectedSources>(object)?.into_object()?
+        }
+        _ => return Ok(None),
+    }))
+}
+
+fn read<T: for<'de> Deserialize<'de>>(object: Value) -> Result<T, DecodeError> {
+    serde_path_to_error::deserialize(object)
+        .map_err(|error| field(&error.path().to_string(), error.inner().to_string()))
+}
+
+fn field(field: &str, why: String) -> DecodeError {
+    DecodeError::Field { field: field.to_owned(), why }
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Meta {
+    name: String,
+    namespace: Option<String>,
+    uid: Option<String>,
+    labels: Option<BTreeMap<String, String>>,
+    owner_references: Option<Vec<OwnerReference>>,
+}
+
+#[derive(Deserialize)]
+struct OwnerReference {
+    kind: String,
+    name: String,
+    #[serde(default)]
+    controller: Option<bool>,
+}
+
+impl Meta {
+    /// Namespace and name; an object without a namespace is in `default`, as kubectl would put it.
+    fn name(&self) -> Result<Name, DecodeError> {
+        Ok(Name::new(self.namespace.as_deref().unwrap_or("default"), self.bare_name()?))
+    }
+
+    fn bare_name(&self) -> Result<&str, DecodeError> {
+        if self.name.is_empty() {
+            return Err(field("metadata.name", "missing".to_owned()));
+        }
+        Ok(&self.name)
+    }
+
+    fn labels(&self) -> Labels {
+        Labels::from_iter(self.labels.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())))
+    }
+
+    fn controller(&self) -> Option<(&str, &str)> {
+        let owners = self.owner_references.as_deref()?;
+        let owner = owners.iter().find(|owner| owner.controller == Some(true))?;
+        Some((&owner.kind, &owner.name))
+    }
+}
+
+#[derive(Deserialize)]
+struct WirePod {
+    #[serde(default)]
+    metadata: Meta,
+    #[serde(default)]
+    spec: WirePodSpec,
+    #[serde(default)]
+    status: WirePodStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WirePodSpec {
+    service_account_name: Option<String>,
+    node_name: Option<String>,
+    host_network: Option<bool>,
+    containers: Option<Vec<WireContainer>>,
+    init_containers: Option<Vec<WireContainer>>,
+}
+
+#[derive(Deserialize)]
+struct WireContainer {
+    #[serde(default)]
+    ports: Option<Vec<WireContainerPort>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireContainerPort {
+    #[serde(default)]
+    name: Option<String>,
+    container_port: u16,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WirePodStatus {
+    phase: Option<String>,
+    #[serde(rename = "podIP")]
+    pod_ip: Option<String>,
+    #[serde(rename = "podIPs")]
+    pod_ips: Option<Vec<WirePodIp>>,
+}
+
+#[derive(Deserialize)]
+struct WirePodIp {
+    ip: IpAddr,
+}
+
+impl WirePod {
+    fn into_object(self) -> Result<Object, DecodeError> {
+        let Self { metadata, spec, status } = self;
+        let name = metadata.name()?;
+        let labels = metadata.labels();
+        let ended = matches!(status.phase.as_deref(), Some("Succeeded" | "Failed"));
+        let mut addresses: Vec<IpAddr> =
+            status.pod_ips.into_iter().flatten().map(|WirePodIp { ip }| ip).collect();
+        if let Some(text) = status.pod_ip.filter(|text| !text.is_empty()) {
+            let address = parse_address("status.podIP", &text)?;
+            if !addresses.contains(&address) {
+                addresses.push(address);
+            }
+        }
+        if ended {
+            addresses.clear();
+        }
+        let named_ports = [spec.init_containers, spec.containers]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .flat_map(|container| container.ports.into_iter().flatten())
+            .filter_map(|port| Some((port.name?.into(), port.container_port)))
+            .collect();
+        let uid = match &metadata.uid {
+            Some(uid) => uid.as_str().into(),
+            None => Arc::from(name.to_string()),
+        };
+        Ok(Object::Pod(Pod {
+            uid,
+            workload: Workload::of_pod(metadata.controller(), &name.name, &labels),
+            name,
+            service_account: spec
+                .service_account_name
+                .filter(|account| !account.is_empty())
+                .map_or_else(|| "default".into(), Into::into),
+            node: spec.node_name.filter(|node| !node.is_empty()).map(Into::into),
+            host_network: spec.host_network.unwrap_or(false),
+            addresses: addresses.into(),
+            labels,
+            named_ports,
+        }))
+    }
+}
+
+#[derive(Deserialize)]
+struct WireService {
+    #[serde(default)]
+    metadata: Meta,
+    #[serde(default)]
+    spec: WireServiceSpec,
+    #[serde(default)]
+    status: WireServiceStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireServiceSpec {
+    #[serde(rename = "clusterIP")]
+    cluster_ip: Option<String>,
+    #[serde(rename = "clusterIPs")]
+    cluster_ips: Option<Vec<String>>,
+    #[serde(rename = "externalIPs")]
+    external_ips: Option<Vec<String>>,
+    ports: Option<Vec<WireServicePort>>,
+    selector: Option<BTreeMap<String, String>>,
+}
+
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct WireServicePort {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    protocol: Option<String>,
+    port: u16,
+    #[serde(default)]
+    target_port: Option<WireTargetPort>,
+}
+
+#[derive(Deserialize)]
+#[serde(untagged)]
+enum WireTargetPort {
+    Number(u16),
+    Name(String),
+}
+
+#[derive(Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct WireServiceStatus {
+    load_balancer: WireLoadBalancer,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireLoadBalancer {
+    ingress: Option<Vec<WireIngress>>,
+}
+
+#[derive(Deserialize)]
+struct WireIngress {
+    #[serde(default)]
+    ip: Option<String>,
+}
+
+impl WireService {
+    fn into_object(self) -> Result<Object, DecodeError> {
+        let Self { metadata, spec, status } = self;
+        let mut addresses = Vec::new();
+        let listed = [
+            ("spec.clusterIP", spec.cluster_ip.into_iter().collect()),
+            ("spec.clusterIPs", spec.cluster_ips.unwrap_or_default()),
+            ("spec.externalIPs", spec.external_ips.unwrap_or_default()),
+            (
+                "status.loadBalancer.ingress",
+                status.load_balancer.ingress.into_iter().flatten().filter_map(|ingress| ingress.ip).collect(),
+            ),
+        ];
+        for (path, texts) in listed {
+            // A headless service has no address of its own, and says so with a word.
+            for text in texts.iter().filter(|text| !text.is_empty() && *text != "None") {
+                let address = parse_address(path, text)?;
+                if !addresses.contains(&address) {
+                    addresses.push(address);
+                }
+            }
+        }
+        let ports = spec
+            .ports
+            .into_iter()
+            .flatten()
+            .filter(|port| port.protocol.as_deref().is_none_or(|protocol| protocol == "TCP"))
+            .map(|port| ServicePort {
+                name: port.name.unwrap_or_default().into(),
+                port: port.port,
+                target: match port.target_port {
+                    None | Some(WireTargetPort::Number(0)) => TargetPort::Number(port.port),
+                    Some(WireTargetPort::Number(number)) => TargetPort::Number(number),
+                    Some(WireTargetPort::Name(name)) => TargetPort::Name(name.into()),
+                },
+            })
+            .collect();
+        Ok(Object::Service(Service {
+            name: metadata.name()?,
+            addresses: addresses.into(),
+            ports,
+            selector: spec
+                .selector
+                .filter(|labels| !labels.is_empty())
+                .map(|labels| Selector { match_labels: Labels::from_iter(labels), ..Selector::default() }),
+        }))
+    }
+}
+
+#[derive(Deserialize)]
+struct WireEndpointSlice {
+    #[serde(default)]
+    metadata: Meta,
+    #[serde(default)]
+    endpoints: Option<Vec<WireEndpoint>>,
+    #[serde(default)]
+    ports: Option<Vec<WireEndpointPort>>,
+}
+
+#[derive(Deserialize)]
+struct WireEndpoint {
+    addresses: Vec<String>,
+}
+
+#[derive(Deserialize)]
+struct WireEndpointPort {
+    #[serde(default)]
+    name: Option<String>,
+    #[serde(default)]
+    port: Option<u16>,
+}
+
+impl WireEndpointSlice {
+    fn into_object(self) -> Result<Object, DecodeError> {
+        let Self { metadata, endpoints, ports } = self;
+        let service = metadata.labels().value("kubernetes.io/service-name").unwrap_or_default().into();
+        Ok(Object::EndpointSlice(EndpointSlice {
+            name: metadata.name()?,
+            service,
+            // Slices of address type FQDN hold names; nothing on the wire bears them.
+            addresses: endpoints
+                .into_iter()
+                .flatten()
+                .flat_map(|endpoint| endpoint.addresses)
+                .filter_map(|address| address.parse().ok())
+                .collect(),
+            ports: ports
+                .into_iter()
+                .flatten()
+                .filter_map(|port| Some((port.name.unwrap_or_default().into(), port.port?)))
+                .collect(),
+        }))
+    }
+}
+
+#[derive(Deserialize)]
+struct WireNode {
+    #[serde(default)]
+    metadata: Meta,
+    #[serde(default)]
+    status: WireNodeStatus,
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireNodeStatus {
+    addresses: Option<Vec<WireNodeAddress>>,
+}
+
+#[derive(Deserialize)]
+struct WireNodeAddress {
+    address: String,
+}
+
+impl WireNode {
+    fn into_object(self) -> Result<Object, DecodeError> {
+        let Self { metadata, status } = self;
+        Ok(Object::Node(Node {
+            name: metadata.bare_name()?.into(),
+            // Host names stand in the same list.
+            addresses: status
+                .addresses
+                .into_iter()
+                .flatten()
+                .filter_map(|address| address.address.parse().ok())
+                .collect(),
+        }))
+    }
+}
+
+/// An object that is known by its metadata alone.
+#[derive(Deserialize)]
+struct WireNamed {
+    #[serde(default)]
+    metadata: Meta,
+}
+
+impl WireNamed {
+    fn into_namespace(self) -> Result<Object, DecodeError> {
+        let name = self.metadata.bare_name()?.into();
+        Ok(Object::Namespace(Namespace { name, labels: self.metadata.labels() }))
+    }
+
+    fn into_service_account(self) -> Result<Object, DecodeError> {
+        Ok(Object::ServiceAccount(ServiceAccount { name: self.metadata.name()? }))
+    }
+
+    fn into_replica_set(self) -> Result<Object, DecodeError> {
+        let name = self.metadata.name()?;
+        let workload = match self.metadata.controller() {
+            Some((kind, name)) => Workload { kind: kind.into(), name: name.into() },
+            None => Workload { kind: WorkloadKind::ReplicaSet, name: Arc::clone(&name.name) },
+        };
+        Ok(Object::ReplicaSet(ReplicaSet { name, workload }))
+    }
+}
+
+fn parse_address(path: &str, text: &str) -> Result<IpAddr, DecodeError> {
+    text.parse().map_err(|_not_an_address| field(path, format!("{text:?} is no IP address")))
+}
+
+#[cfg(test)]
+mod tests;

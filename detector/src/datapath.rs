@@ -1,0 +1,184 @@
+//! Owns the kernel half: loads the object, attaches its programs, reads its maps.
+//!
+//! The only importer of aya. A program is never trusted to be where it was put: what cannot be attached is an
+//! error with the interface's name, and what the kernel counts is read as it stands.
+
+mod attach;
+mod events;
+mod load;
+mod maps;
+
+use std::{
+    collections::HashMap,
+    io,
+    sync::{Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+
+use aya::{Ebpf, maps::MapError, programs::ProgramError};
+use detector_ebpf::{
+    counter::Counter,
+    edge::{EdgeKey, EdgeValue},
+    names,
+};
+
+pub use self::{attach::AttachError, events::Events, load::LoadError};
+
+/// Sizes and settings of the kernel half.
+#[derive(Clone, Copy, Debug)]
+pub struct DatapathConfig {
+    /// Flows that are undecided or watched at the same time.
+    pub max_flows: u32,
+    /// Edges that are counted in the kernel at the same time.
+    pub max_edges: u32,
+    /// One in this many packets of unknown flows is looked at; 0 for none.
+    pub sample_one_in: u32,
+    /// Bytes a second that one CPU may scan.
+    pub scan_bytes_per_second: u32,
+    /// Bytes of each body that are scanned.
+    pub scan_window: u32,
+    /// Silence after which a flow is removed.
+    pub idle: Duration,
+}
+
+/// The programs, their maps and where they are attached.
+#[derive(Debug)]
+pub struct Datapath {
+    ebpf: Mutex<Ebpf>,
+    links: Mutex<HashMap<u32, attach::Links>>,
+    config: DatapathConfig,
+}
+
+/// How an interface is observed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Attached {
+    /// By TCX links at the head (Linux 6.6).
+    Tcx,
+    /// By filters of a clsact qdisc.
+    Clsact,
+}
+
+/// How full the maps are.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct MapFill {
+    /// Flows that are tracked.
+    pub flows: u32,
+    /// Flows that there is room for.
+    pub max_flows: u32,
+    /// Edges that are counted.
+    pub edges: u32,
+    /// Edges that there is room for.
+    pub max_edges: u32,
+}
+
+/// A map or a program could not be read or run.
+#[derive(Debug, thiserror::Error)]
+pub enum ReadError {
+    /// The object has no map or program of this name.
+    #[error("the eBPF object has no {0}")]
+    Missing(&'static str),
+    /// The kernel refused.
+    #[error("read map {name}")]
+    Map {
+        /// The map.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: MapError,
+    },
+    /// The kernel refused to run a program.
+    #[error("run program {name}")]
+    Run {
+        /// The program.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: ProgramError,
+    },
+    /// The clock could not be read.
+    #[error("read the monotonic clock")]
+    Clock(#[source] io::Error),
+}
+
+impl Datapath {
+    /// Loads the programs.
+    ///
+    /// # Errors
+    ///
+    /// The object is none, or the kernel refuses it; the error holds the end of the verifier's log.
+    pub fn load(config: &DatapathConfig) -> Result<Self, LoadError> {
+        let ebpf = load::load(config)?;
+        Ok(Self { ebpf: Mutex::new(ebpf), links: Mutex::default(), config: *config })
+    }
+
+    /// Attaches to both directions of an interface of the calling thread's network namespace.
+    ///
+    /// # Errors
+    ///
+    /// [`AttachError::NoDevice`] if the interface is gone or its name is another's by now.
+    pub fn attach(&self, ifindex: u32, name: &str) -> Result<Attached, AttachError> {
+        let links = attach::attach(&mut self.ebpf(), ifindex, name)?;
+        let attached = links.attached();
+        let _replaced = lock(&self.links).insert(ifindex, links);
+        Ok(attached)
+    }
+
+    /// Lets go of an interface, which may be gone.
+    pub fn detach(&self, ifindex: u32) {
+        if let Some(links) = lock(&self.links).remove(&ifindex) {
+            links.detach(&mut self.ebpf());
+        }
+    }
+
+    /// The events, once.
+    pub fn take_events(&self) -> Option<Events> {
+        Events::open(self.ebpf().take_map(names::EVENTS)?).ok()
+    }
+
+    /// All edges with their totals.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to read the map.
+    pub fn edges(&self) -> Result<Vec<(EdgeKey, EdgeValue)>, ReadError> {
+        maps::edges(&self.ebpf())
+    }
+
+    /// The kernel's counters, summed over all CPUs, in the order of [`Counter::ALL`].
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to read the map.
+    pub fn counters(&self) -> Result<[u64; Counter::COUNT as usize], ReadError> {
+        maps::counters(&self.ebpf())
+    }
+
+    /// Removes idle flows; answers how many. To be called every few seconds.
+    ///
+    /// # Errors
+    ///
+    /// The kernel refuses to read the map or to run the program.
+    pub fn expire(&self) -> Result<u64, ReadError> {
+        maps::expire(&mut self.ebpf(), self.config.idle)
+    }
+
+    /// How full the maps are; zeros where the kernel does not say.
+    pub fn fill(&self) -> MapFill {
+        let ebpf = self.ebpf();
+        MapFill {
+            flows: maps::flows(&ebpf).unwrap_or(0),
+            max_flows: self.config.max_flows,
+            edges: maps::edges(&ebpf).map_or(0, |edges| u32::try_from(edges.len()).unwrap_or(u32::MAX)),
+            max_edges: self.config.max_edges,
+        }
+    }
+
+    fn ebpf(&self) -> MutexGuard<'_, Ebpf> {
+        lock(&self.ebpf)
+    }
+}
+
+/// Locks whatever a panic may have left: maps and links are valid after any step.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}

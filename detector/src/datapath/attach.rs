@@ -1,0 +1,162 @@
+//! Owns the attaching: TCX links at the head, or filters of a clsact qdisc where the kernel has no TCX.
+//!
+//! The programs go first and decide nothing, so what another program does to a packet cannot hide it, and
+//! nothing changes for the others.
+
+use std::io;
+
+use aya::{
+    Ebpf,
+    programs::{
+        LinkOrder, ProgramError, SchedClassifier, TcAttachType,
+        tc::{self, NlOptions, SchedClassifierLinkId, TcAttachOptions, TcError},
+    },
+};
+use detector_ebpf::names;
+use nix::{errno::Errno, net::if_::if_nametoindex};
+
+use super::Attached;
+
+/// Priority of the filters: before those of all CNIs that leave room (Cilium takes 1 itself).
+const FILTER_PRIORITY: u16 = 1;
+
+/// An interface could not be attached to.
+#[derive(Debug, thiserror::Error)]
+pub enum AttachError {
+    /// The interface is gone, or its name is another's by now.
+    #[error("interface {name} is gone")]
+    NoDevice {
+        /// The interface's name.
+        name: String,
+    },
+    /// The capability for it is missing.
+    #[error("not permitted to attach to {direction} of {name}: CAP_NET_ADMIN is missing")]
+    NotPermitted {
+        /// The interface's name.
+        name: String,
+        /// `ingress` or `egress`.
+        direction: &'static str,
+    },
+    /// The kernel refused.
+    #[error("attach to {direction} of {name}")]
+    Kernel {
+        /// The interface's name.
+        name: String,
+        /// `ingress` or `egress`.
+        direction: &'static str,
+        /// Why.
+        #[source]
+        source: ProgramError,
+    },
+}
+
+/// The links of one interface.
+#[derive(Debug)]
+pub(super) struct Links {
+    ingress: SchedClassifierLinkId,
+    egress: SchedClassifierLinkId,
+    attached: Attached,
+}
+
+#[derive(Clone, Copy)]
+struct Direction {
+    name: &'static str,
+    program: &'static str,
+    hook: TcAttachType,
+}
+
+const INGRESS: Direction =
+    Direction { name: "ingress", program: names::DETECT_INGRESS, hook: TcAttachType::Ingress };
+const EGRESS: Direction =
+    Direction { name: "egress", program: names::DETECT_EGRESS, hook: TcAttachType::Egress };
+
+pub(super) fn attach(ebpf: &mut Ebpf, ifindex: u32, name: &str) -> Result<Links, AttachError> {
+    // aya attaches by name; the name may have gone to another interface since it was read.
+    if if_nametoindex(name) != Ok(ifindex) {
+        return Err(AttachError::NoDevice { name: name.to_owned() });
+    }
+    let (ingress, attached) = one(ebpf, INGRESS, name)?;
+    match one(ebpf, EGRESS, name) {
+        Ok((egress, _)) => Ok(Links { ingress, egress, attached }),
+        Err(error) => {
+            detach(ebpf, INGRESS, ingress);
+            Err(error)
+        }
+    }
+}
+
+fn one(
+    ebpf: &mut Ebpf,
+    direction: Direction,
+    name: &str,
+) -> Result<(SchedClassifierLinkId, Attached), AttachError> {
+    let failed = |source| failure(source, direction, name);
+    let program = program(ebpf, direction).map_err(failed)?;
+    let head = TcAttachOptions::TcxOrder(LinkOrder::first());
+    match program.attach_with_options(name, direction.hook, head) {
+        Ok(link) => Ok((link, Attached::Tcx)),
+        // Before Linux 6.6 (e420bed02507, "bpf: Add fd-based tcx multi-prog infra") there is no such link.
+        Err(error) if errno(&error) == Some(Errno::EINVAL) => {
+            clsact(name).map_err(|error| failure(ProgramError::TcError(error), direction, name))?;
+            let options = NlOptions { priority: FILTER_PRIORITY, ..NlOptions::default() };
+            program
+                .attach_with_options(name, direction.hook, TcAttachOptions::Netlink(options))
+                .map(|link| (link, Attached::Clsact))
+                .map_err(failed)
+        }
+        Err(error) => Err(failed(error)),
+    }
+}
+
+/// Adds a clsact qdisc where there is none.
+fn clsact(name: &str) -> Result<(), TcError> {
+    match tc::qdisc_add_clsact(name) {
+        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EEXIST as i32) => Ok(()),
+        Err(TcError::AlreadyAttached) => Ok(()),
+        result => result,
+    }
+}
+
+impl Links {
+    pub(super) const fn attached(&self) -> Attached {
+        self.attached
+    }
+
+    pub(super) fn detach(self, ebpf: &mut Ebpf) {
+        detach(ebpf, INGRESS, self.ingress);
+        detach(ebpf, EGRESS, self.egress);
+    }
+}
+
+/// Detaches; an interface that is gone has taken its links with it.
+fn detach(ebpf: &mut Ebpf, direction: Direction, link: SchedClassifierLinkId) {
+    let detached = program(ebpf, direction).and_then(|program| program.detach(link));
+    if let Err(error) = detached {
+        tracing::debug!(direction = direction.name, %error, "the link is gone already");
+    }
+}
+
+fn program(ebpf: &mut Ebpf, direction: Direction) -> Result<&mut SchedClassifier, ProgramError> {
+    ebpf.program_mut(direction.program).ok_or(ProgramError::NotLoaded)?.try_into()
+}
+
+fn failure(source: ProgramError, direction: Direction, name: &str) -> AttachError {
+    let name = name.to_owned();
+    match errno(&source) {
+        Some(Errno::ENODEV) => AttachError::NoDevice { name },
+        Some(Errno::EPERM | Errno::EACCES) => AttachError::NotPermitted { name, direction: direction.name },
+        _ => AttachError::Kernel { name, direction: direction.name, source },
+    }
+}
+
+/// The error number behind an error, wherever in its chain it stands.
+fn errno(error: &ProgramError) -> Option<Errno> {
+    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    while let Some(error) = cause {
+        if let Some(error) = error.downcast_ref::<io::Error>() {
+            return error.raw_os_error().map(Errno::from_raw);
+        }
+        cause = error.source();
+    }
+    None
+}

@@ -1,0 +1,126 @@
+//! Owns the catalogue: the ids that alerts, runbooks and exceptions are keyed by, and the severities.
+//!
+//! An id is an interface: it is never renamed and never given another meaning.
+
+use std::fmt;
+
+use crate::flows::End;
+
+macro_rules! catalogue {
+    ($($(#[$doc:meta])* $variant:ident = $id:literal;)*) => {
+        /// What was found, as an entry of the catalogue.
+        #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
+        pub enum FindingId {
+            $($(#[$doc])* $variant,)*
+        }
+
+        impl FindingId {
+            /// Every entry.
+            pub const ALL: &'static [Self] = &[$(Self::$variant),*];
+
+            /// The stable id.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$variant => $id,)*
+                }
+            }
+        }
+    };
+}
+
+catalogue! {
+    /// MCP in plaintext.
+    PlaintextMcp = "plaintext-mcp";
+    /// Credentials in plaintext, of another protocol than MCP.
+    PlaintextCredentials = "plaintext-credentials";
+    /// Plaintext that is neither MCP nor carries credentials.
+    PlaintextOther = "plaintext-other";
+    /// A client that no declaration expects at this server.
+    UnexpectedSource = "unexpected-source";
+    /// A client with an address that nobody is known to have.
+    UnidentifiedSource = "unidentified-source";
+}
+
+/// How bad a finding is.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Severity {
+    /// Worth knowing.
+    Info,
+    /// Worth a ticket some day.
+    Low,
+    /// Worth a ticket.
+    Medium,
+    /// Worth today.
+    High,
+    /// Worth waking somebody.
+    Critical,
+}
+
+impl Severity {
+    /// Every severity, mildest first.
+    pub const ALL: [Self; 5] = [Self::Info, Self::Low, Self::Medium, Self::High, Self::Critical];
+
+    /// The severity's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Info => "info",
+            Self::Low => "low",
+            Self::Medium => "medium",
+            Self::High => "high",
+            Self::Critical => "critical",
+        }
+    }
+
+    /// The next milder one.
+    #[must_use]
+    pub const fn lower(self) -> Self {
+        match self {
+            Self::Info | Self::Low => Self::Info,
+            Self::Medium => Self::Low,
+            Self::High => Self::Medium,
+            Self::Critical => Self::High,
+        }
+    }
+}
+
+/// An end in a sentence.
+pub(super) fn describe(end: &End) -> impl fmt::Display + '_ {
+    struct Describe<'a>(&'a End);
+    impl fmt::Display for Describe<'_> {
+        fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+            match self.0 {
+                End::Pod { pod, .. } => {
+                    write!(f, "pod {} (service account {})", pod.name, pod.service_account)
+                }
+                End::Service { service, .. } => write!(f, "service {}", service.name),
+                End::Node { name, address } if name.is_empty() => write!(f, "the node at {address}"),
+                End::Node { name, .. } => write!(f, "node {name}"),
+                End::External { address } => write!(f, "{address} outside the cluster"),
+                End::Unknown { address } => write!(f, "unidentified address {address}"),
+            }
+        }
+    }
+    Describe(end)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::{FindingId, Severity};
+
+    #[test]
+    fn ids_are_kebab_case_and_unique() {
+        let mut ids: Vec<_> = FindingId::ALL.iter().map(|id| id.as_str()).collect();
+        assert!(ids.iter().all(|id| id.chars().all(|c| c.is_ascii_lowercase() || c == '-')));
+        ids.sort_unstable();
+        ids.dedup();
+        assert_eq!(ids.len(), FindingId::ALL.len());
+    }
+
+    #[test]
+    fn severities_order_from_info_to_critical() {
+        assert!(Severity::ALL.is_sorted());
+        assert!(Severity::ALL.iter().all(|severity| severity.lower() <= *severity));
+    }
+}

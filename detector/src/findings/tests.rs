@@ -1,0 +1,192 @@
+//! Findings from flows.
+
+use std::sync::Arc;
+
+use detector_ebpf::{
+    evidence::Evidence,
+    method::Methods,
+    verdict::{Protocol, Verdict},
+};
+
+use super::{Finding, FindingId, Ledger, Rules, Severity, evaluate};
+use crate::{
+    cluster::{
+        Labels, Selector, Store,
+        objects::{ExpectedSources, Name, Object},
+    },
+    flows::{Clock, End, Flow, Flows, Timestamp},
+    policy::{Expectation, PolicyView},
+    testing,
+};
+
+fn end(name: &str) -> End {
+    let pod = testing::pod("mcp", name, &["10.244.0.9"]).into();
+    End::Pod { pod, address: testing::ip("10.244.0.9") }
+}
+
+fn flow(protocol: Protocol, evidence: Evidence) -> Flow {
+    Flow {
+        client: end("client"),
+        server: end("tools"),
+        port: 8000,
+        verdict: Verdict::Plaintext,
+        protocol,
+        evidence,
+        methods: Methods::default(),
+        connections: 1,
+        with_credentials: 0,
+        answered: 0,
+        refused: 0,
+        first_seen: Timestamp(1),
+        last_seen: Timestamp(2),
+    }
+}
+
+fn tls() -> Flow {
+    Flow { verdict: Verdict::Tls, protocol: Protocol::None, ..flow(Protocol::None, Evidence::NONE) }
+}
+
+fn declaration() -> Arc<ExpectedSources> {
+    Arc::new(ExpectedSources {
+        name: Name::new("mcp", "tools-callers"),
+        selector: Selector { match_labels: Labels::from_iter([("app", "tools")]), ..Selector::default() },
+        service_accounts: [Name::new("mcp", "gateway")].into(),
+    })
+}
+
+fn no_policy() -> PolicyView {
+    PolicyView { source: Expectation::NoPolicy, identities: true }
+}
+
+fn unexpected() -> PolicyView {
+    PolicyView { source: Expectation::Unexpected { by: declaration() }, identities: true }
+}
+
+fn ids(flow: &Flow, policy: &PolicyView) -> Vec<(FindingId, Severity)> {
+    evaluate(flow, policy, Rules::default()).iter().map(|finding| (finding.id, finding.severity)).collect()
+}
+
+#[test]
+fn mcp_and_credentials_raise_and_served_raises_over_refused() {
+    use {FindingId::*, Protocol::*, Severity::*};
+    let bearer = Evidence::AUTH_BEARER;
+    let answered = Evidence::ANSWERED;
+    let refused = Evidence::REFUSED;
+    for (protocol, evidence, expected) in [
+        (Mcp, answered, vec![(PlaintextMcp, High)]),
+        (Mcp, refused, vec![(PlaintextMcp, Medium)]),
+        (Mcp, Evidence::NONE, vec![(PlaintextMcp, Medium)]),
+        (Mcp, bearer.or(answered), vec![(PlaintextMcp, Critical)]),
+        (Mcp, bearer.or(refused), vec![(PlaintextMcp, High)]),
+        (Http1, bearer.or(answered), vec![(PlaintextCredentials, Medium)]),
+        (Http1, bearer.or(refused), vec![(PlaintextCredentials, Low)]),
+        (Http1, answered, vec![]),
+        (JsonRpc, answered, vec![]),
+    ] {
+        let flow = flow(protocol, evidence);
+        assert_eq!(
+            ids(&flow, &no_policy()),
+            expected,
+            "{protocol:?} {:?}",
+            evidence.names().collect::<Vec<_>>()
+        );
+    }
+}
+
+#[test]
+fn other_plaintext_is_told_only_when_asked_for() {
+    let flow = flow(Protocol::Http1, Evidence::HTTP_REQUEST);
+    let findings = evaluate(&flow, &no_policy(), Rules { plaintext_other: true });
+    assert_eq!(findings.len(), 1);
+    assert_eq!((findings[0].id, findings[0].severity), (FindingId::PlaintextOther, Severity::Info));
+}
+
+#[test]
+fn a_probe_is_a_probe_only_when_a_node_sends_it() {
+    let node = End::Node { name: "node1".into(), address: testing::ip("192.0.2.10") };
+    let probe = flow(Protocol::Http1, Evidence::KUBE_PROBE.or(Evidence::AUTH_BEARER));
+    let from_node = Flow { client: node.clone(), ..probe.clone() };
+    assert_eq!(ids(&from_node, &unexpected()), []);
+    assert_eq!(ids(&probe, &no_policy()), [(FindingId::PlaintextCredentials, Severity::Low)]);
+    let mcp = Flow { client: node, ..flow(Protocol::Mcp, Evidence::KUBE_PROBE) };
+    assert_eq!(ids(&mcp, &unexpected()), [(FindingId::PlaintextMcp, Severity::Medium)]);
+}
+
+#[test]
+fn a_caller_that_is_not_declared_is_told_also_over_tls() {
+    let findings = evaluate(&tls(), &unexpected(), Rules::default());
+    assert_eq!(findings.len(), 1);
+    let Finding { id, severity, decided_by, fix, .. } = &findings[0];
+    assert_eq!((*id, *severity), (FindingId::UnexpectedSource, Severity::Medium));
+    assert_eq!(decided_by.as_deref(), Some("ExpectedSources mcp/tools-callers, spec.serviceAccounts"));
+    assert!(
+        fix.contains("  - namespace: mcp\n    name: client\n  - namespace: mcp\n    name: gateway\n"),
+        "{fix}"
+    );
+    assert_eq!(ids(&tls(), &no_policy()), []);
+}
+
+#[test]
+fn a_stranger_is_told_where_callers_are_declared_and_where_it_speaks_mcp() {
+    let client = End::Unknown { address: testing::ip("10.244.0.77") };
+    let quiet = Flow { client: client.clone(), ..tls() };
+    assert_eq!(ids(&quiet, &no_policy()), []);
+    assert_eq!(ids(&quiet, &unexpected()), [(FindingId::UnidentifiedSource, Severity::Medium)]);
+    let mcp = Flow { client, ..flow(Protocol::Mcp, Evidence::ANSWERED) };
+    assert_eq!(
+        ids(&mcp, &no_policy()),
+        [(FindingId::PlaintextMcp, Severity::High), (FindingId::UnidentifiedSource, Severity::High)]
+    );
+    let blind = PolicyView { identities: false, ..no_policy() };
+    assert_eq!(ids(&mcp, &blind), [(FindingId::PlaintextMcp, Severity::High)]);
+}
+
+#[test]
+fn every_fix_is_a_manifest_that_reads_back() {
+    let stranger = End::Unknown { address: testing::ip("10.244.0.77") };
+    let mut seen = Vec::new();
+    for client in [end("client"), stranger] {
+        let flow = Flow { client, ..flow(Protocol::Mcp, Evidence::ANSWERED) };
+        for finding in evaluate(&flow, &unexpected(), Rules::default()) {
+            let manifest: serde_json::Value = serde_saphyr::from_str(&finding.fix).unwrap();
+            assert_eq!(manifest["metadata"]["namespace"], "mcp", "{}", finding.fix);
+            seen.push(manifest["kind"].as_str().unwrap().to_owned());
+            if finding.id == FindingId::PlaintextMcp {
+                assert_eq!(manifest["spec"]["selector"]["matchLabels"], serde_json::json!({"app": "tools"}));
+                assert_eq!(manifest["spec"]["mtls"]["mode"], "STRICT");
+            }
+        }
+    }
+    assert_eq!(seen, ["PeerAuthentication", "ExpectedSources", "PeerAuthentication", "NetworkPolicy"]);
+}
+
+#[test]
+fn a_repetition_is_silent_and_a_change_is_news() {
+    let store = {
+        let mut store = Store::default();
+        store.apply(Object::Pod(testing::pod("mcp", "tools", &["10.244.0.3"])));
+        store
+    };
+    let mut flows = Flows::new(Clock::default());
+    let edge = testing::edge("192.0.2.7", "10.244.0.3", 8000);
+    flows.event(&store, &edge, &testing::value(1, 0, Evidence::HTTP_REQUEST), 1, 0);
+    let id = flows.settle(&store, Flows::HOLD)[0].id;
+
+    let mut ledger = Ledger::default();
+    let mut news = |evidence| {
+        let findings = evaluate(&flow(Protocol::Mcp, evidence), &no_policy(), Rules::default());
+        ledger.news(id, findings).iter().map(|finding| finding.severity).collect::<Vec<_>>()
+    };
+    let method = Evidence::MCP_METHOD;
+    assert_eq!(news(method), [Severity::Medium]);
+    assert_eq!(news(method), []);
+    assert_eq!(news(method.or(Evidence::REFUSED)), [], "the outcome alone");
+    assert_eq!(news(method.or(Evidence::ANSWERED)), [Severity::High]);
+    assert_eq!(news(method.or(Evidence::MCP_VERSION).or(Evidence::ANSWERED)), [Severity::High]);
+    assert_eq!(
+        ledger.active().into_iter().collect::<Vec<_>>(),
+        [((FindingId::PlaintextMcp, Severity::High), 1)]
+    );
+    ledger.retain(|_| false);
+    assert!(ledger.active().is_empty());
+}

@@ -1,0 +1,187 @@
+//! Owns the end of a flow: from an address and the interface's word on it to an identity.
+
+use std::{
+    net::{IpAddr, Ipv6Addr},
+    sync::Arc,
+};
+
+use detector_ebpf::edge::EdgeKey;
+
+use crate::cluster::{
+    Holder, Store,
+    objects::{Name, Pod, Service},
+};
+
+/// Who is at one end of a flow.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum End {
+    /// A pod.
+    Pod {
+        /// The pod.
+        pod: Arc<Pod>,
+        /// The address it was seen with.
+        address: IpAddr,
+    },
+    /// A service with several pods behind it, of which it is not known which one served.
+    Service {
+        /// The service.
+        service: Arc<Service>,
+        /// One of the pods behind it, where any is known.
+        behind: Option<Arc<Pod>>,
+        /// The address that was dialled.
+        address: IpAddr,
+    },
+    /// A node: the kubelet, or a pod that shares the node's network.
+    Node {
+        /// The node's name, empty where it is not known.
+        name: Arc<str>,
+        /// The address it was seen with.
+        address: IpAddr,
+    },
+    /// An address outside the cluster.
+    External {
+        /// The address.
+        address: IpAddr,
+    },
+    /// An address that should be the cluster's, and that nobody is known to have.
+    Unknown {
+        /// The address.
+        address: IpAddr,
+    },
+}
+
+/// What tells two ends apart.
+#[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
+pub enum EndId {
+    /// A pod, by uid.
+    Pod(Arc<str>),
+    /// A service.
+    Service(Name),
+    /// A node, by name.
+    Node(Arc<str>),
+    /// An address that stands for itself.
+    Address(IpAddr),
+}
+
+impl End {
+    /// What tells this end from others.
+    #[must_use]
+    pub fn id(&self) -> EndId {
+        match self {
+            Self::Pod { pod, .. } => EndId::Pod(Arc::clone(&pod.uid)),
+            Self::Service { service, .. } => EndId::Service(service.name.clone()),
+            Self::Node { name, .. } if !name.is_empty() => EndId::Node(Arc::clone(name)),
+            Self::Node { address, .. } | Self::External { address } | Self::Unknown { address } => {
+                EndId::Address(*address)
+            }
+        }
+    }
+
+    /// The address it was seen with.
+    #[must_use]
+    pub fn address(&self) -> IpAddr {
+        match self {
+            Self::Pod { address, .. }
+            | Self::Service { address, .. }
+            | Self::Node { address, .. }
+            | Self::External { address }
+            | Self::Unknown { address } => *address,
+        }
+    }
+
+    /// The pod, or one of the pods behind the service.
+    #[must_use]
+    pub fn pod(&self) -> Option<&Pod> {
+        match self {
+            Self::Pod { pod, .. } => Some(pod),
+            Self::Service { behind, .. } => behind.as_deref(),
+            Self::Node { .. } | Self::External { .. } | Self::Unknown { .. } => None,
+        }
+    }
+
+    /// The namespace of the pod or service.
+    #[must_use]
+    pub fn namespace(&self) -> Option<&str> {
+        match self {
+            Self::Pod { pod, .. } => Some(&pod.name.namespace),
+            Self::Service { service, .. } => Some(&service.name.namespace),
+            Self::Node { .. } | Self::External { .. } | Self::Unknown { .. } => None,
+        }
+    }
+}
+
+/// Both ends of an edge.
+pub(super) struct Resolved {
+    pub(super) client: End,
+    pub(super) server: End,
+    pub(super) port: u16,
+    /// An end should be a pod's and is not known yet.
+    pub(super) waiting: bool,
+}
+
+/// Who was at both ends of an edge.
+pub(super) fn resolve(store: &Store, key: &EdgeKey) -> Resolved {
+    let from_pod = key.flags & EdgeKey::FROM_POD != 0;
+    let (client, client_waits) = identify(store, key.client, from_pod);
+    let (mut server, server_waits) = identify(store, key.server, !from_pod);
+    let mut port = key.server_port;
+    if let End::Service { service, behind, address } = &mut server {
+        let backends = store.backends(service, port);
+        match &backends[..] {
+            // One pod alone can have served.
+            [only] => {
+                port = only.port;
+                server = End::Pod { pod: Arc::clone(&only.pod), address: *address };
+            }
+            several => *behind = several.first().map(|backend| Arc::clone(&backend.pod)),
+        }
+    }
+    Resolved { client, server, port, waiting: client_waits || server_waits }
+}
+
+/// Who has an address; `behind_interface` says that a pod must have it, for its interface showed it.
+fn identify(store: &Store, address: [u8; 16], behind_interface: bool) -> (End, bool) {
+    let address = Ipv6Addr::from(address).to_canonical();
+    match store.lookup(address) {
+        Some(Holder::Pod(pod)) => (End::Pod { pod, address }, false),
+        Some(Holder::Service(service)) => (End::Service { service, behind: None, address }, false),
+        Some(Holder::Node(name)) => (End::Node { name, address }, false),
+        None if behind_interface || is_private(address) => (End::Unknown { address }, true),
+        None => (End::External { address }, false),
+    }
+}
+
+/// Whether an address is of a range that clusters give to pods, services and nodes.
+fn is_private(address: IpAddr) -> bool {
+    match address {
+        // RFC 1918, RFC 3927, loopback, and the shared range of RFC 6598 that some clouds give to pods.
+        IpAddr::V4(v4) => {
+            let [first, second, ..] = v4.octets();
+            v4.is_private() || v4.is_link_local() || v4.is_loopback() || (first == 100 && second & 0xc0 == 64)
+        }
+        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::is_private;
+
+    #[test]
+    fn cluster_ranges_are_told_from_the_world() {
+        for (address, private) in [
+            ("10.244.1.2", true),
+            ("172.31.0.1", true),
+            ("172.32.0.1", false),
+            ("192.168.1.1", true),
+            ("100.64.0.1", true),
+            ("100.128.0.1", false),
+            ("8.8.8.8", false),
+            ("fd00::1", true),
+            ("fe80::1", true),
+            ("2600::1", false),
+        ] {
+            assert_eq!(is_private(address.parse().unwrap()), private, "{address}");
+        }
+    }
+}

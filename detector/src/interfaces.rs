@@ -1,0 +1,301 @@
+//! Owns the question which interfaces lead to pods, answered from rtnetlink as they come and go.
+//!
+//! Notifications make it quick; a dump every half minute makes it true: a notification that was lost (a full
+//! netlink buffer) heals by itself. What is told downstream is the difference to what was told before, so
+//! a listener sees each interface added once and removed once.
+
+mod link;
+mod pattern;
+
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    io,
+    net::IpAddr,
+    time::Duration,
+};
+
+use futures::{StreamExt as _, TryStreamExt as _};
+use rtnetlink::{
+    Handle, MulticastGroup, new_multicast_connection,
+    packet_core::{NetlinkMessage, NetlinkPayload},
+    packet_route::{
+        AddressFamily, RouteNetlinkMessage,
+        address::{AddressAttribute, AddressMessage},
+    },
+};
+use tokio::sync::mpsc;
+use tokio_util::sync::CancellationToken;
+
+pub use self::{
+    link::{Link, decide},
+    pattern::{Pattern, PatternError, Select},
+};
+use crate::readiness::BlockReady;
+
+/// News about interfaces.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A pod interface is there.
+    Added {
+        /// Its index.
+        ifindex: u32,
+        /// Its name.
+        name: String,
+    },
+    /// A pod interface is gone, or is none any more.
+    Removed {
+        /// Its index.
+        ifindex: u32,
+    },
+    /// The host's own addresses, all of them.
+    LocalAddresses(Vec<IpAddr>),
+    /// All interfaces that were there at the start have been told.
+    Synced,
+}
+
+/// Interfaces cannot be listed.
+#[derive(Debug, thiserror::Error)]
+pub enum InterfacesError {
+    /// No netlink socket.
+    #[error("open a netlink socket")]
+    Socket(#[source] io::Error),
+    /// The dump failed.
+    #[error("list {what} by netlink")]
+    Dump {
+        /// What was asked for.
+        what: &'static str,
+        /// Why it failed.
+        #[source]
+        source: rtnetlink::Error,
+    },
+    /// The kernel closed the socket.
+    #[error("netlink notifications ended")]
+    Ended,
+}
+
+/// Watches interfaces and tells their changes.
+#[derive(Debug)]
+pub struct Watcher {
+    select: Select,
+    known: BTreeMap<u32, String>,
+    addresses: BTreeSet<IpAddr>,
+    out: mpsc::Sender<Change>,
+}
+
+impl Watcher {
+    const RESYNC: Duration = Duration::from_secs(30);
+
+    /// Changes that wait for the listener before the watcher waits with them.
+    pub const QUEUE: usize = 64;
+
+    /// A watcher that tells `out` of the interfaces that `select` picks.
+    #[must_use]
+    pub fn new(select: Select, out: mpsc::Sender<Change>) -> Self {
+        Self { select, known: BTreeMap::new(), addresses: BTreeSet::new(), out }
+    }
+
+    /// Watches until cancelled or until nobody listens.
+    ///
+    /// # Errors
+    ///
+    /// Netlink cannot be used at all, or ends.
+    pub async fn run(mut self, cancel: CancellationToken, ready: BlockReady) -> Result<(), InterfacesError> {
+        // Notifications first, so that nothing falls between the dump and them.
+        let (connection, handle, mut messages) = new_multicast_connection(&[
+            MulticastGroup::Link,
+            MulticastGroup::Ipv4Ifaddr,
+            MulticastGroup::Ipv6Ifaddr,
+        ])
+        .map_err(InterfacesError::Socket)?;
+        let connection = tokio::spawn(connection);
+        let mut ready = Some(ready);
+        let mut resync = tokio::time::interval(Self::RESYNC);
+        resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let result = loop {
+            let told = tokio::select! {
+                () = cancel.cancelled() => break Ok(()),
+                _ = resync.tick() => match self.resync(&handle).await {
+                    Ok(changes) => self.tell(changes).await,
+                    // The first dump must work; a later one that fails is tried again.
+                    Err(error) if ready.is_some() => break Err(error),
+                    Err(error) => {
+                        tracing::warn!(error = &error as &dyn std::error::Error, "interfaces not listed");
+                        true
+                    }
+                },
+                message = messages.next() => match message {
+                    Some((message, _)) => {
+                        let changes = self.notified(&message);
+                        self.tell(changes).await
+                    }
+                    None => break Err(InterfacesError::Ended),
+                },
+            };
+            if let (true, Some(ready)) = (told, ready.take()) {
+                if !self.tell(vec![Change::Synced]).await {
+                    break Ok(());
+                }
+                drop(ready);
+            }
+            if !told {
+                break Ok(());
+            }
+        };
+        connection.abort();
+        result
+    }
+
+    async fn tell(&self, changes: Vec<Change>) -> bool {
+        for change in changes {
+            if self.out.send(change).await.is_err() {
+                return false;
+            }
+        }
+        true
+    }
+
+    async fn resync(&mut self, handle: &Handle) -> Result<Vec<Change>, InterfacesError> {
+        let links: Vec<Link> = handle
+            .link()
+            .get()
+            .execute()
+            .map_ok(|message| Link::from(&message))
+            .try_collect()
+            .await
+            .map_err(|source| InterfacesError::Dump { what: "interfaces", source })?;
+        let addresses: Vec<AddressMessage> = handle
+            .address()
+            .get()
+            .execute()
+            .try_collect()
+            .await
+            .map_err(|source| InterfacesError::Dump { what: "addresses", source })?;
+        let mut changes = self.replace_links(&links);
+        let addresses: BTreeSet<IpAddr> = addresses.iter().filter_map(address_of).collect();
+        if addresses != self.addresses {
+            self.addresses = addresses;
+            // Addresses first: a node that is known later than its traffic would pass for a stranger.
+            changes.insert(0, self.local_addresses());
+        }
+        Ok(changes)
+    }
+
+    fn replace_links(&mut self, links: &[Link]) -> Vec<Change> {
+        let there: BTreeSet<u32> = links.iter().map(|link| link.ifindex).collect();
+        let gone: Vec<u32> = self.known.keys().copied().filter(|ifindex| !there.contains(ifindex)).collect();
+        let mut changes: Vec<Change> = gone.into_iter().filter_map(|ifindex| self.forget(ifindex)).collect();
+        changes.extend(links.iter().filter_map(|link| self.saw(link)));
+        changes
+    }
+
+    fn notified(&mut self, message: &NetlinkMessage<RouteNetlinkMessage>) -> Vec<Change> {
+        let NetlinkPayload::InnerMessage(message) = &message.payload else { return Vec::new() };
+        match message {
+            // When a port joins or leaves a bridge, the same messages come of family AF_BRIDGE, without the
+            // attributes that tell a veth, and a `DelLink` of it deletes nothing.
+            RouteNetlinkMessage::NewLink(link) | RouteNetlinkMessage::DelLink(link)
+                if link.header.interface_family != AddressFamily::Unspec =>
+            {
+                Vec::new()
+            }
+            RouteNetlinkMessage::NewLink(link) => self.saw(&Link::from(link)).into_iter().collect(),
+            RouteNetlinkMessage::DelLink(link) => self.forget(link.header.index).into_iter().collect(),
+            RouteNetlinkMessage::NewAddress(address) => {
+                let fresh = address_of(address).is_some_and(|address| self.addresses.insert(address));
+                fresh.then(|| self.local_addresses()).into_iter().collect()
+            }
+            RouteNetlinkMessage::DelAddress(address) => {
+                let gone = address_of(address).is_some_and(|address| self.addresses.remove(&address));
+                gone.then(|| self.local_addresses()).into_iter().collect()
+            }
+            _ => Vec::new(),
+        }
+    }
+
+    /// A link as it is now: news if it became a pod interface or ceased to be one.
+    fn saw(&mut self, link: &Link) -> Option<Change> {
+        match decide(link, &self.select) {
+            Some(name) => {
+                let before = self.known.insert(link.ifindex, name.to_owned());
+                before.is_none().then(|| Change::Added { ifindex: link.ifindex, name: name.to_owned() })
+            }
+            None => self.forget(link.ifindex),
+        }
+    }
+
+    fn forget(&mut self, ifindex: u32) -> Option<Change> {
+        self.known.remove(&ifindex).map(|_name| Change::Removed { ifindex })
+    }
+
+    fn local_addresses(&self) -> Change {
+        Change::LocalAddresses(self.addresses.iter().copied().collect())
+    }
+}
+
+fn address_of(message: &AddressMessage) -> Option<IpAddr> {
+    let mut peer = None;
+    for attribute in &message.attributes {
+        match attribute {
+            // On a point-to-point link `Address` is the peer's, `Local` is ours.
+            AddressAttribute::Local(address) => return Some(*address),
+            AddressAttribute::Address(address) => peer = Some(*address),
+            _ => {}
+        }
+    }
+    peer
+}
+
+#[cfg(test)]
+mod tests {
+    use rtnetlink::packet_route::link::LinkMessage;
+    use tokio::sync::mpsc;
+
+    use super::{AddressFamily, Change, Link, NetlinkMessage, RouteNetlinkMessage, Select, Watcher};
+
+    fn veth(ifindex: u32, name: &str) -> Link {
+        Link { ifindex, name: name.to_owned(), veth: true, peer_elsewhere: true }
+    }
+
+    fn watcher(select: &str) -> Watcher {
+        Watcher::new(select.parse::<Select>().unwrap(), mpsc::channel(1).0)
+    }
+
+    #[test]
+    fn each_interface_is_told_once_when_it_comes_and_once_when_it_goes() {
+        let mut watcher = watcher("auto");
+        let added = Change::Added { ifindex: 3, name: "veth3".to_owned() };
+        assert_eq!(watcher.saw(&veth(3, "veth3")), Some(added));
+        assert_eq!(watcher.saw(&veth(3, "veth3")), None);
+        assert_eq!(watcher.forget(3), Some(Change::Removed { ifindex: 3 }));
+        assert_eq!(watcher.forget(3), None);
+    }
+
+    #[test]
+    fn a_dump_heals_what_notifications_missed() {
+        let mut watcher = watcher("auto");
+        watcher.saw(&veth(3, "veth3"));
+        assert_eq!(
+            watcher.replace_links(&[veth(4, "veth4")]),
+            [Change::Removed { ifindex: 3 }, Change::Added { ifindex: 4, name: "veth4".to_owned() }]
+        );
+    }
+
+    #[test]
+    fn a_port_that_leaves_a_bridge_is_still_there() {
+        let mut watcher = watcher("auto");
+        watcher.saw(&veth(3, "veth3"));
+        let mut link = LinkMessage::default();
+        link.header.index = 3;
+        link.header.interface_family = AddressFamily::Bridge;
+        for message in [RouteNetlinkMessage::NewLink(link.clone()), RouteNetlinkMessage::DelLink(link)] {
+            assert_eq!(watcher.notified(&NetlinkMessage::from(message)), []);
+        }
+    }
+
+    #[test]
+    fn an_interface_that_is_renamed_out_of_the_pattern_is_removed() {
+        let mut watcher = watcher("pod-*");
+        assert!(watcher.saw(&veth(3, "pod-a")).is_some());
+        assert_eq!(watcher.saw(&veth(3, "other")), Some(Change::Removed { ifindex: 3 }));
+    }
+}

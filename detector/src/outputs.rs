@@ -1,0 +1,4 @@
+//! Owns what leaves the process: JSON lines and metrics. Nothing else knows JSON's field names or Prometheus.
+
+pub mod log;
+pub mod metrics;

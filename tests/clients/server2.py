@@ -1,0 +1,49 @@
+"""An MCP server of protocol revision 2026-07-28 (Streamable HTTP), with a health route.
+
+Without a certificate it speaks plain HTTP, with one HTTPS. Runs in the environment of
+requirements-mcp2.txt.
+"""
+
+import argparse
+
+import uvicorn
+from mcp.server.mcpserver import MCPServer
+from mcp.server.transport_security import TransportSecuritySettings
+from starlette.requests import Request
+from starlette.responses import PlainTextResponse
+
+parser = argparse.ArgumentParser(description=__doc__)
+parser.add_argument("--host", required=True)
+parser.add_argument("--port", type=int, required=True)
+parser.add_argument("--cert")
+parser.add_argument("--key")
+args = parser.parse_args()
+
+server = MCPServer("tool-executor")
+
+
+@server.tool()
+def add(a: int, b: int) -> int:
+    """Adds two numbers."""
+    return a + b
+
+
+@server.custom_route("/healthz", methods=["GET"])
+async def healthz(_request: Request) -> PlainTextResponse:
+    return PlainTextResponse("ok")
+
+
+# A pod answers to its address, whatever it is: the check is for servers on a developer's machine.
+app = server.streamable_http_app(
+    json_response=True,
+    transport_security=TransportSecuritySettings(enable_dns_rebinding_protection=False),
+)
+uvicorn.run(
+    app,
+    host=args.host,
+    port=args.port,
+    ssl_certfile=args.cert,
+    ssl_keyfile=args.key,
+    log_level="warning",
+    timeout_graceful_shutdown=1,
+)

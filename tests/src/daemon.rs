@@ -1,0 +1,168 @@
+//! Owns the detector under test: the real program, on the host side of a node, as a user starts it.
+
+use std::{
+    env,
+    ffi::OsString,
+    fs::File,
+    io::{Read as _, Write as _},
+    net::{SocketAddr, TcpStream},
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
+
+use crate::{
+    node::{NODE_NAME, Node},
+    process::Process,
+    record::Record,
+};
+
+/// Where the daemon serves metrics and health. The network namespace is the node's own, so the port is free.
+pub const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
+
+/// Loading the programs takes the verifier a second or two on a slow machine.
+const START: Duration = Duration::from_secs(20);
+const STOP: Duration = Duration::from_secs(10);
+
+/// The path of the program: `PLAINSIGHT_BIN`, or beside the running executable's profile folder.
+///
+/// # Errors
+///
+/// It has not been built.
+pub fn binary() -> Result<PathBuf> {
+    if let Some(path) = env::var_os("PLAINSIGHT_BIN") {
+        return Ok(path.into());
+    }
+    let own = env::current_exe().context("find the running executable")?;
+    let profile = own.ancestors().skip(1).find(|folder| !folder.ends_with("deps"));
+    let path = profile.unwrap_or(&own).join("plainsight");
+    if !path.exists() {
+        bail!(
+            "{} is missing: build it with `cargo build -p detector`, or set PLAINSIGHT_BIN",
+            path.display()
+        );
+    }
+    Ok(path)
+}
+
+/// A running daemon.
+#[derive(Debug)]
+pub struct Daemon<'a> {
+    node: &'a Node,
+    process: Process,
+}
+
+impl<'a> Daemon<'a> {
+    /// The arguments of `plainsight` for a folder of manifests.
+    #[must_use]
+    pub fn arguments(manifests: &Path) -> Vec<OsString> {
+        let listen = ADMIN.to_string();
+        let words = ["run", "--log-flows", "--listen", &listen, "--node-name", NODE_NAME, "--manifests"];
+        words.map(OsString::from).into_iter().chain([manifests.into()]).collect()
+    }
+
+    /// Starts the daemon, copies all that it writes to `log`, and waits until it says that it is ready.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started, or it is not ready in time.
+    pub fn start(node: &'a Node, binary: &Path, manifests: &Path, log: Option<&Path>) -> Result<Self> {
+        let mut command = node.netns().command(binary);
+        command.args(Self::arguments(manifests));
+        let create = |path: &Path| File::create(path).with_context(|| format!("create {}", path.display()));
+        let log = log.map(create).transpose()?;
+        let process = Process::spawn_logged("plainsight".to_owned(), command, log.as_ref())?;
+        let mut daemon = Self { node, process };
+        daemon.process.wait_while_running("readiness", START, |_| {
+            Ok(get(node, "/readyz").is_ok_and(|(status, _)| status == 200).then_some(()))
+        })?;
+        Ok(daemon)
+    }
+
+    /// The process id.
+    #[must_use]
+    pub fn id(&self) -> u32 {
+        self.process.id()
+    }
+
+    /// Whether the daemon has ended.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not know the process.
+    pub fn ended(&mut self) -> Result<bool> {
+        Ok(self.process.ended()?.is_some())
+    }
+
+    /// Every line so far that is a flow or a finding.
+    #[must_use]
+    pub fn records(&self) -> Vec<Record> {
+        let lines = self.process.stdout();
+        lines.iter().filter_map(|line| Record::read(line)).collect()
+    }
+
+    /// Everything that the daemon wrote so far, for a search of what must not be in it.
+    #[must_use]
+    pub fn output(&self) -> String {
+        [self.process.stdout(), self.process.stderr()].concat().join("\n")
+    }
+
+    /// Waits for a flow or finding, and gives the first that fits.
+    ///
+    /// # Errors
+    ///
+    /// None came within `limit`, or the daemon ended.
+    pub fn wait_for(
+        &mut self,
+        what: &str,
+        limit: Duration,
+        fits: impl Fn(&Record) -> bool,
+    ) -> Result<Record> {
+        let found = self.process.wait_while_running(what, limit, |process| {
+            Ok(process.stdout().iter().filter_map(|line| Record::read(line)).find(&fits))
+        });
+        found.with_context(|| format!("it wrote\n{}", self.process.stdout().join("\n")))
+    }
+
+    /// The metrics as text.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be had.
+    pub fn metrics(&self) -> Result<String> {
+        let (status, body) = get(self.node, "/metrics")?;
+        if status != 200 {
+            bail!("/metrics answered {status}: {body}");
+        }
+        Ok(body)
+    }
+
+    /// Ends the daemon as Kubernetes does, and gives all that it wrote.
+    ///
+    /// # Errors
+    ///
+    /// It does not end in time, or not with success.
+    pub fn stop(mut self) -> Result<String> {
+        self.process.signal(Signal::SIGTERM)?;
+        let status = self.process.wait(STOP)?;
+        if !status.success() {
+            bail!("plainsight ended with {status} on SIGTERM\n{}", self.output());
+        }
+        Ok(self.output())
+    }
+}
+
+/// Asks the admin port for `path` from inside the node: status and body.
+fn get(node: &Node, path: &str) -> Result<(u16, String)> {
+    let limit = Duration::from_secs(5);
+    let mut stream = node.netns().run(|| Ok(TcpStream::connect_timeout(&ADMIN, limit)?))?;
+    stream.set_read_timeout(Some(limit))?;
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: {ADMIN}\r\nConnection: close\r\n\r\n")?;
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer)?;
+    let (head, body) = answer.split_once("\r\n\r\n").context("the answer has no head")?;
+    let status = head.split(' ').nth(1).and_then(|status| status.parse().ok());
+    Ok((status.with_context(|| format!("no status in {head:?}"))?, body.to_owned()))
+}

@@ -1,0 +1,50 @@
+//! Owns waiting: every wait of the harness polls a condition up to a deadline, and ends early when the
+//! user interrupts.
+
+use std::{
+    sync::OnceLock,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, bail};
+
+/// Time between two looks at a condition: short against a program's start, long against a look.
+const POLL: Duration = Duration::from_millis(10);
+
+static INTERRUPTED: OnceLock<fn() -> bool> = OnceLock::new();
+
+/// Names the question whether the user asked to stop, which every wait then asks. The first call counts.
+pub fn end_when(interrupted: fn() -> bool) {
+    INTERRUPTED.get_or_init(|| interrupted);
+}
+
+fn interrupted() -> bool {
+    INTERRUPTED.get().is_some_and(|interrupted| interrupted())
+}
+
+/// Polls `probe` until it gives a value.
+///
+/// # Errors
+///
+/// `limit` has passed, the user interrupted, or `probe` failed.
+pub fn until<T>(
+    what: impl AsRef<str>,
+    limit: Duration,
+    mut probe: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
+    let what = what.as_ref();
+    let deadline = Instant::now() + limit;
+    loop {
+        if interrupted() {
+            bail!("interrupted while waiting for {what}");
+        }
+        if let Some(value) = probe().with_context(|| format!("wait for {what}"))? {
+            return Ok(value);
+        }
+        if Instant::now() >= deadline {
+            bail!("no {what} within {} s", limit.as_secs_f32());
+        }
+        thread::sleep(POLL);
+    }
+}
