@@ -3,7 +3,7 @@
 //! The same source is compiled for BPF, where `main.rs` wraps it in programs and maps, and for the host,
 //! where replay, tests and fuzzing call it. Nothing here does I/O, allocates, or indexes so that it can
 //! panic; every loop has a constant bound that the verifier can see.
-#![cfg_attr(not(test), no_std)]
+#![cfg_attr(not(any(test, feature = "host")), no_std)]
 
 pub mod automaton;
 pub mod budget;
@@ -12,6 +12,8 @@ pub mod edge;
 pub mod event;
 pub mod evidence;
 pub mod flow;
+#[cfg(any(test, feature = "host"))]
+pub mod host;
 pub mod method;
 pub mod names;
 pub mod packet;

@@ -18,6 +18,9 @@ const HITS: usize = 16;
 /// Bytes of one head that are followed to its end; servers refuse longer ones (nginx and Node at 16 KiB).
 pub const HEAD_LIMIT: u16 = 32 * 1024;
 
+/// Steps of one scan: a head and a body at their limits in full blocks, and room for short ones.
+pub const STEPS: u32 = 640;
+
 /// What a side is in the middle of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 #[repr(u8)]

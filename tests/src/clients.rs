@@ -242,7 +242,10 @@ impl Certificate {
     ///
     /// openssl is missing or refuses.
     pub fn new(pod: &Pod) -> Result<Self> {
-        let folder = tempfile::tempdir().context("make a folder for a certificate")?;
+        let folder = tempfile::Builder::new()
+            .prefix("plainsight-")
+            .tempdir()
+            .context("make a folder for a certificate")?;
         let (certificate, key) = (folder.path().join("certificate.pem"), folder.path().join("key.pem"));
         let output = Command::new("openssl")
             .args(["req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes"])

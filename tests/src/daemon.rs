@@ -11,7 +11,6 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
-use nix::sys::signal::Signal;
 
 use crate::{
     node::{NODE_NAME, Node},
@@ -145,8 +144,7 @@ impl<'a> Daemon<'a> {
     ///
     /// It does not end in time, or not with success.
     pub fn stop(mut self) -> Result<String> {
-        self.process.signal(Signal::SIGTERM)?;
-        let status = self.process.wait(STOP)?;
+        let status = self.process.terminate(STOP)?;
         if !status.success() {
             bail!("plainsight ended with {status} on SIGTERM\n{}", self.output());
         }

@@ -153,12 +153,28 @@ impl Process {
     /// It did not end within `limit`.
     pub fn wait(&mut self, limit: Duration) -> Result<ExitStatus> {
         let what = format!("end of {}", self.name);
-        let status = wait::until(what, limit, || self.ended()).map_err(|error| self.explained(&error))?;
-        // Only now is its output complete.
+        wait::until(what, limit, || self.ended()).map_err(|error| self.explained(&error))?;
+        self.complete(limit)
+    }
+
+    /// Asks the program to end and waits until it has, also when the user interrupted.
+    ///
+    /// # Errors
+    ///
+    /// It did not end within `limit`.
+    pub fn terminate(&mut self, limit: Duration) -> Result<ExitStatus> {
+        self.signal(Signal::SIGTERM)?;
+        let what = format!("end of {}", self.name);
+        wait::regardless(&what, limit, || self.ended()).map_err(|error| self.explained(&error))?;
+        self.complete(limit)
+    }
+
+    /// Waits until all output of a program that has ended is read.
+    fn complete(&mut self, limit: Duration) -> Result<ExitStatus> {
         for reader in self.readers.drain(..) {
-            wait::until("end of output", limit, || Ok(reader.is_finished().then_some(())))?;
+            wait::regardless("end of output", limit, || Ok(reader.is_finished().then_some(())))?;
         }
-        Ok(status)
+        self.ended()?.with_context(|| format!("{} has not ended", self.name))
     }
 
     /// Waits for the program to end with success and gives its standard output.

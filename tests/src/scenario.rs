@@ -88,7 +88,10 @@ impl Scenario {
         let web = pod("default", "web", &[("http", HEALTH)])?;
         let uptime = pod("monitoring", "uptime", &[])?;
 
-        let folder = tempfile::tempdir().context("make a folder for the manifests")?;
+        let folder = tempfile::Builder::new()
+            .prefix("plainsight-")
+            .tempdir()
+            .context("make a folder for the manifests")?;
         let manifests = folder.path().join("manifests");
         std::fs::create_dir(&manifests).context("make a folder for the manifests")?;
         node.manifests(&manifests, POLICY)?;

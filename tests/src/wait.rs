@@ -1,5 +1,5 @@
-//! Owns waiting: every wait of the harness polls a condition up to a deadline, and ends early when the
-//! user interrupts.
+//! Owns waiting: every wait of the harness polls a condition up to a deadline, and all but those of an
+//! orderly end are over when the user interrupts.
 
 use std::{
     sync::OnceLock,
@@ -34,11 +34,26 @@ pub fn until<T>(
     mut probe: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
     let what = what.as_ref();
+    regardless(what, limit, || {
+        if interrupted() {
+            bail!("interrupted");
+        }
+        probe()
+    })
+}
+
+/// [`until`], also after the user interrupted: for what ends a program in good order.
+///
+/// # Errors
+///
+/// `limit` has passed, or `probe` failed.
+pub(crate) fn regardless<T>(
+    what: &str,
+    limit: Duration,
+    mut probe: impl FnMut() -> Result<Option<T>>,
+) -> Result<T> {
     let deadline = Instant::now() + limit;
     loop {
-        if interrupted() {
-            bail!("interrupted while waiting for {what}");
-        }
         if let Some(value) = probe().with_context(|| format!("wait for {what}"))? {
             return Ok(value);
         }

@@ -15,7 +15,7 @@ use detector_ebpf::{
     edge::{EdgeKey, EdgeValue},
     event::Event,
     flow::{FILTER_SLOTS, Flow, FlowKey, Side},
-    scan::{Scanned, Work},
+    scan::{STEPS, Scanned, Work},
     track::{Desk, Store},
 };
 
@@ -44,9 +44,6 @@ static SCAN_BYTES_PER_SECOND: Global<u32> = Global::new(8_000_000);
 static SCAN_WINDOW: Global<u32> = Global::new(4096);
 #[unsafe(no_mangle)]
 pub(super) static IDLE_NS: Global<u64> = Global::new(300_000_000_000);
-
-/// Steps of one scan: a head and a body at their limits in full blocks, and room for short ones.
-const STEPS: u32 = 640;
 
 /// What one CPU works with.
 #[repr(C)]
