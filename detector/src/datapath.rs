@@ -22,7 +22,11 @@ use detector_ebpf::{
     names,
 };
 
-pub use self::{attach::AttachError, events::Events, load::LoadError};
+pub use self::{
+    attach::AttachError,
+    events::Events,
+    load::{LoadError, OBJECT},
+};
 
 /// Sizes and settings of the kernel half.
 #[derive(Clone, Copy, Debug)]
