@@ -78,7 +78,7 @@ impl<const N: usize> Header for [u8; N] {
 }
 
 /// Bytes of payload that are read at once.
-pub const BLOCK: usize = 64;
+pub const BLOCK: usize = 128;
 
 /// An address as four words in network order; an IPv4 address is mapped (`::ffff:a.b.c.d`).
 pub type Words = [u32; 4];

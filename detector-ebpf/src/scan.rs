@@ -5,7 +5,7 @@
 //! What is not read (past the window, or content of which nothing counts) is skipped by its length alone.
 
 use crate::{
-    automaton::{self, CHUNK_SIZE, CONTENT, LINE, START},
+    automaton::{self, CHUNK_SIZE, CONTENT, LINE, START, Step},
     counter::Counter,
     evidence::Evidence,
     flow::Side,
@@ -15,11 +15,14 @@ use crate::{
 /// Tokens that one block may hold; a power of two.
 const HITS: usize = 16;
 
+/// Bytes of a message that are read before anything is known of it.
+const START_BLOCK: u32 = 16;
+
 /// Bytes of one head that are followed to its end; servers refuse longer ones (nginx and Node at 16 KiB).
 pub const HEAD_LIMIT: u16 = 32 * 1024;
 
 /// Steps of one scan: a head and a body at their limits in full blocks, and room for short ones.
-pub const STEPS: u32 = 640;
+pub const STEPS: u32 = 400;
 
 /// What a side is in the middle of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -102,7 +105,8 @@ pub struct Work {
     pub asked_head: u32,
     /// Bytes that the automaton has read.
     pub scanned: u32,
-    _pad: u32,
+    /// Tokens of the block.
+    found: u32,
     hits: [u32; HITS],
     block: [u8; BLOCK],
 }
@@ -120,7 +124,7 @@ impl Work {
             lost: 0,
             asked_head: 0,
             scanned: 0,
-            _pad: 0,
+            found: 0,
             hits: [0; HITS],
             block: [0; BLOCK],
         }
@@ -299,8 +303,10 @@ pub fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) -> u32 {
     if take > u32::from(work.side.window) {
         take = u32::from(work.side.window);
     }
-    if take > BLOCK as u32 {
-        take = BLOCK as u32;
+    // The first bytes decide on TLS, of which no more is to be read.
+    let block = if work.side.is(Phase::Start) { START_BLOCK } else { BLOCK as u32 };
+    if take > block {
+        take = block;
     }
     if take == 0 {
         // A body without bytes is none: `apply` does not begin one.
@@ -338,27 +344,33 @@ pub fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) -> u32 {
 }
 
 /// Runs the automaton over the first `take` bytes of the block; answers the number of tokens.
-#[inline(always)]
+///
+/// This loop is what scanning costs: a token is rare and may cost more than the bytes before it.
 #[expect(clippy::indexing_slicing, reason = "a masked index is below the length")]
+#[inline(always)]
 fn run(work: &mut Work, take: u32) -> u32 {
-    let mut hits = 0_u32;
-    let mut state = work.side.state;
-    let mut depth = u32::from(work.side.depth);
+    work.found = 0;
+    let mut step = Step::at(work.side.state);
+    let mut depth = i32::from(work.side.depth);
     for index in 0..BLOCK as u32 {
         if index >= take {
             break;
         }
-        let step = automaton::step(state, work.block[index as usize]);
-        state = step.state();
-        depth = depth.wrapping_add(step.opened()).wrapping_sub(step.closed());
-        // Written at every byte and kept only behind a token: a branch here would cost more.
-        work.hits[hits as usize & (HITS - 1)] = u32::from(state) | index << 16 | depth << 24;
-        hits += step.hit();
+        step = step.next(work.block[index as usize]);
+        depth = depth.wrapping_add(step.bracket());
+        if step.has_token() {
+            // Kept in memory that the compiler knows nothing of: a number of tokens in a register would be
+            // a path of its own to the verifier, for each number, from here to the end of the step.
+            let work = core::hint::black_box(&mut *work);
+            work.hits[work.found as usize & (HITS - 1)] =
+                u32::from(step.state()) | index << 16 | (depth as u32) << 24;
+            work.found += 1;
+        }
     }
-    work.side.state = state;
+    work.side.state = step.state();
     work.side.depth = depth as u8;
     work.scanned = work.scanned.wrapping_add(take);
-    hits
+    core::hint::black_box(work).found
 }
 
 /// Counts bytes of a body, a chunk or a frame as gone, and ends it with the last.
