@@ -154,13 +154,9 @@ mod programs {
             if *((start + PROTOCOL) as *const u8) != TCP {
                 return None;
             }
-            let addresses = (start + ADDRESSES) as *const u16;
-            let mut index = 0;
-            while index < WORDS {
-                key.source[index] = *addresses.add(index);
-                key.destination[index] = *addresses.add(WORDS + index);
-                index += 1;
-            }
+            let source = (start + ADDRESSES) as *const [u16; WORDS];
+            *key.source.first_chunk_mut()? = *source;
+            *key.destination.first_chunk_mut()? = *source.add(1);
             key.ports = *((start + PORTS) as *const [u16; 2]);
             Some((key, *((start + PORTS + 13) as *const u8)))
         }

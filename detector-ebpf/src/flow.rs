@@ -150,9 +150,13 @@ pub struct Side {
     pub saved: u16,
     /// Low bits of the HTTP/2 stream of the frame that is read.
     pub incoming: u16,
+    /// Hash of the TLS server name so far.
+    pub hash: u32,
+    /// Zero.
+    pub _pad: u32,
 }
 
-const _: () = assert!(size_of::<Side>() == 40);
+const _: () = assert!(size_of::<Side>() == 48);
 
 impl Side {
     /// `next` is known.
@@ -182,6 +186,8 @@ pub struct Flow {
     pub methods: u64,
     /// Time of the last packet, in nanoseconds of the monotonic clock.
     pub last_ns: u64,
+    /// Hash of the TLS server name, 0 without one.
+    pub sni_hash: u32,
     /// A [`crate::verdict::Verdict`].
     pub verdict: u8,
     /// A [`crate::verdict::Protocol`].
@@ -197,10 +203,10 @@ pub struct Flow {
     /// Protocol of the edge that the flow is counted in.
     pub counted_protocol: u8,
     /// Zero.
-    pub _pad: u8,
+    pub _pad: [u8; 5],
 }
 
-const _: () = assert!(size_of::<Flow>() == 112);
+const _: () = assert!(size_of::<Flow>() == 136);
 
 impl Flow {
     /// A flow of which nothing is known.
@@ -211,6 +217,7 @@ impl Flow {
             evidence: 0,
             methods: 0,
             last_ns: 0,
+            sni_hash: 0,
             verdict: Verdict::Undecided as u8,
             protocol: Protocol::None as u8,
             client: Self::UNKNOWN_SIDE,
@@ -218,7 +225,7 @@ impl Flow {
             counted_flags: 0,
             counted_verdict: 0,
             counted_protocol: 0,
-            _pad: 0,
+            _pad: [0; 5],
         }
     }
 
@@ -230,6 +237,7 @@ impl Flow {
             evidence,
             methods,
             last_ns,
+            sni_hash,
             verdict,
             protocol,
             client: this_client,
@@ -244,6 +252,7 @@ impl Flow {
         *evidence = 0;
         *methods = 0;
         *last_ns = now;
+        *sni_hash = 0;
         *verdict = Verdict::Undecided as u8;
         *protocol = Protocol::None as u8;
         *this_client = client;
@@ -251,7 +260,7 @@ impl Flow {
         *counted_flags = 0;
         *counted_verdict = 0;
         *counted_protocol = 0;
-        *_pad = 0;
+        *_pad = [0; 5];
     }
 
     /// A side, and the one opposite.

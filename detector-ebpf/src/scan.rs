@@ -7,6 +7,7 @@
 use crate::{
     automaton::{self, CHUNK_SIZE, CONTENT, LINE, START, Step},
     counter::Counter,
+    event::HelloEvent,
     evidence::Evidence,
     flow::Side,
     packet::{BLOCK, Packet},
@@ -48,10 +49,12 @@ pub enum Phase {
     Frame = 8,
     /// The place in the stream was lost: the next segment that begins like a message is one.
     Lost = 9,
+    /// A TLS hello, after its first eleven bytes.
+    Hello = 10,
     /// TLS: nothing more is read.
-    Tls = 10,
+    Tls = 11,
     /// The stream began with nothing known: nothing more is read.
-    Opaque = 11,
+    Opaque = 12,
 }
 
 /// What the head said of the message that it begins; bits of [`Side::head`].
@@ -70,6 +73,8 @@ impl Head {
     pub const HEAD_METHOD: u8 = 1 << 4;
     /// The body's JSON text is a batch: members stand one bracket deeper.
     pub const BATCH: u8 = 1 << 5;
+    /// The hello is a client's.
+    pub const CLIENT: u8 = 1 << 6;
 }
 
 /// What a scan has shown.
@@ -83,6 +88,8 @@ pub struct Scanned {
     pub protocol: u8,
     /// The answer to `HEAD` was read.
     pub answered_head: bool,
+    /// A client's hello was read to its end; its names are in [`Work::record`].
+    pub hello: bool,
 }
 
 /// Work memory of a scan: one for each CPU.
@@ -105,10 +112,16 @@ pub struct Work {
     pub asked_head: u32,
     /// Bytes that the automaton has read.
     pub scanned: u32,
+    /// 1 when `record` is that of a client and whole.
+    pub hello_is_whole: u32,
     /// Tokens of the block.
     found: u32,
+    /// Bytes of the block that are done with.
+    position: u32,
     hits: [u32; HITS],
     block: [u8; BLOCK],
+    /// The hello that is read, as it is sent.
+    pub record: HelloEvent,
 }
 
 impl Work {
@@ -124,6 +137,9 @@ impl Work {
             lost: 0,
             asked_head: 0,
             scanned: 0,
+            hello_is_whole: 0,
+            record: HelloEvent::new(),
+            position: 0,
             found: 0,
             hits: [0; HITS],
             block: [0; BLOCK],
@@ -141,6 +157,14 @@ impl Work {
         self.lost = 0;
         self.asked_head = u32::from(asked_head);
         self.scanned = 0;
+        self.hello_is_whole = 0;
+    }
+
+    /// Whether the names of a client's hello are to be kept for its next segment.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reads_hello(&self) -> bool {
+        self.side.is(Phase::Hello) && self.side.head & Head::CLIENT != 0
     }
 
     /// What the scan has shown.
@@ -152,6 +176,7 @@ impl Work {
             methods: self.methods,
             protocol: self.protocol as u8,
             answered_head: asked_head && self.asked_head == 0,
+            hello: self.hello_is_whole != 0,
         }
     }
 
@@ -177,7 +202,8 @@ impl Work {
     #[inline(always)]
     pub fn lose(&mut self, why: Counter) {
         self.lost = why as u32 + 1;
-        self.begin(Phase::Lost);
+        self.fold();
+        self.side.lose();
     }
 }
 
@@ -206,6 +232,8 @@ impl Side {
             stream: 0,
             saved: 0,
             incoming: 0,
+            hash: 0,
+            _pad: 0,
         }
     }
 
@@ -219,6 +247,8 @@ impl Side {
         self.stream = 0;
         self.saved = 0;
         self.incoming = 0;
+        self.hash = 0;
+        self._pad = 0;
     }
 
     /// Whether nothing more is read of this side.
@@ -245,7 +275,12 @@ impl Side {
     /// Forgets the place in the stream: bytes were lost, or could not be read.
     #[inline(always)]
     pub const fn lose(&mut self) {
-        self.begin(Phase::Lost);
+        if self.is(Phase::Hello) {
+            // It stays TLS; only its names are lost.
+            self.phase = Phase::Tls as u8;
+        } else {
+            self.begin(Phase::Lost);
+        }
     }
 
     #[inline(always)]
@@ -266,7 +301,7 @@ impl Side {
     }
 
     #[inline(always)]
-    const fn is(&self, phase: Phase) -> bool {
+    pub(crate) const fn is(&self, phase: Phase) -> bool {
         self.phase == phase as u8
     }
 }
@@ -282,6 +317,9 @@ pub fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) -> u32 {
     }
     if work.side.is(Phase::FrameHeader) {
         return frame::header(packet, work, at, len);
+    }
+    if work.side.is(Phase::Hello) {
+        return hello::step(packet, work, at, len);
     }
     let mut take = len;
     let bounded = work.side.is(Phase::Body) || work.side.is(Phase::Chunk) || work.side.is(Phase::Frame);
@@ -414,6 +452,10 @@ fn apply(work: &mut Work, state: u16, byte: u8, depth: u8) -> bool {
     side.head |= meaning.head;
     match meaning.action {
         Action::None | Action::Member => false,
+        Action::Hello => {
+            hello::begin(work);
+            true
+        }
         Action::Tls => {
             side.phase = Phase::Tls as u8;
             true
@@ -505,6 +547,7 @@ fn end_of_head(work: &mut Work) {
 }
 
 mod frame;
+mod hello;
 mod token;
 
 use token::Action;

@@ -13,7 +13,9 @@ use crate::method::METHODS;
 #[repr(u8)]
 pub enum Token {
     TlsClientHello = 1,
+    TlsClientHelloWeak,
     TlsServerHello,
+    TlsServerHelloWeak,
     TlsAlert,
     UnknownStart,
     H2cPreface,
@@ -53,6 +55,12 @@ pub enum Token {
     McpRevision,
     McpNamespace,
     OtherMethod,
+    SniIstio,
+    SniLinkerd,
+    AlpnIstio,
+    AlpnLinkerd,
+    AlpnKuma,
+    AlpnH2,
     /// The first of MCP's methods; the others follow in the order of [`METHODS`].
     FirstMethod = 64,
 }
@@ -68,6 +76,8 @@ struct Grammar {
     chunk_size: u16,
     skip: u16,
     dead: u16,
+    server_name: u16,
+    protocol_name: u16,
 }
 
 const GRAMMAR: Grammar = grammar();
@@ -86,6 +96,10 @@ pub const CHUNK_SIZE: u16 = GRAMMAR.chunk_size;
 pub const SKIP: u16 = GRAMMAR.skip;
 /// A stream that began with nothing known.
 pub const DEAD: u16 = GRAMMAR.dead;
+/// Where a TLS server name begins.
+pub const SERVER_NAME: u16 = GRAMMAR.server_name;
+/// Where a name of the ALPN list begins.
+pub const PROTOCOL_NAME: u16 = GRAMMAR.protocol_name;
 
 const DIGITS: &[u8] = b"0123456789";
 const SPACE: &[u8] = b" \t";
@@ -104,7 +118,56 @@ const fn grammar() -> Grammar {
     let head = head(&mut b);
     let chunk_size = chunk_size(&mut b);
     let start = start(&mut b, &json, &head, dead);
-    Grammar { builder: b, start, line: head.line, content, chunk_size, skip, dead }
+    let server_name = server_name(&mut b);
+    let protocol_name = protocol_name(&mut b, skip);
+    Grammar {
+        builder: b,
+        start,
+        line: head.line,
+        content,
+        chunk_size,
+        skip,
+        dead,
+        server_name,
+        protocol_name,
+    }
+}
+
+/// The server names that meshes send: Istio's subset key (`outbound_.<port>_.<subset>_.<host>`), and
+/// Linkerd's identity (`<account>.<namespace>.serviceaccount.identity.<control plane>.<trust domain>`).
+const fn server_name(b: &mut Builder) -> u16 {
+    let rest = b.state();
+    let label = b.like(rest);
+    b.all(label, rest);
+    b.on(rest, b".", label);
+    b.on(label, b".", label);
+    let root = b.like(label);
+    let end = b.path(root, b"outbound_");
+    let token = b.accept(Token::SniIstio as u8, label);
+    b.on(end, b".", token);
+    let end = b.path(label, b"serviceaccount.identity");
+    let token = b.accept(Token::SniLinkerd as u8, rest);
+    b.on(end, b".", token);
+    root
+}
+
+/// The protocol names that meshes send. `h2` is one of no mesh but on HBONE's port.
+const fn protocol_name(b: &mut Builder, skip: u16) -> u16 {
+    let root = b.state();
+    b.all(root, skip);
+    let end = b.path(root, b"isti");
+    let token = b.accept(Token::AlpnIstio as u8, skip);
+    b.on(end, b"o", token);
+    let end = b.path(root, b"transport.l5d.io");
+    let token = b.accept(Token::AlpnLinkerd as u8, skip);
+    b.on(end, b"/", token);
+    let end = b.path(root, b"kum");
+    let token = b.accept(Token::AlpnKuma as u8, skip);
+    b.on(end, b"a", token);
+    let end = b.path(root, b"h");
+    let token = b.accept(Token::AlpnH2 as u8, skip);
+    b.on(end, b"2", token);
+    root
 }
 
 /// The states of JSON that others lead to.
@@ -487,9 +550,11 @@ const fn status(b: &mut Builder, rest: u16, broken: u16) -> u16 {
 const fn tls(b: &mut Builder, root: u16, broken: u16) {
     const VERSIONS: &[u8] = &[0x00, 0x01, 0x02, 0x03, 0x04];
     let client = b.accept(Token::TlsClientHello as u8, broken);
+    let weak = b.accept(Token::TlsClientHelloWeak as u8, broken);
+    let after_client = tls_legacy_version(b, client, weak, broken);
     let server = b.accept(Token::TlsServerHello as u8, broken);
-    let after_client = tls_legacy_version(b, client, broken, VERSIONS);
-    let after_server = tls_legacy_version(b, server, broken, VERSIONS);
+    let weak = b.accept(Token::TlsServerHelloWeak as u8, broken);
+    let after_server = tls_legacy_version(b, server, weak, broken);
 
     let handshake = b.like(broken);
     b.on(handshake, &[0x01], after_client);
@@ -521,9 +586,11 @@ const fn tls(b: &mut Builder, root: u16, broken: u16) {
 }
 
 /// A handshake's length, below 64 KiB, and the legacy version that follows it.
-const fn tls_legacy_version(b: &mut Builder, hello: u16, broken: u16, versions: &[u8]) -> u16 {
+const fn tls_legacy_version(b: &mut Builder, hello: u16, weak: u16, broken: u16) -> u16 {
     let minor = b.like(broken);
-    b.on(minor, versions, hello);
+    // SSL 3.0, TLS 1.0 and 1.1; what is above says 1.2 here (RFC 8446 §4.1.2).
+    b.on(minor, &[0x00, 0x01, 0x02], weak);
+    b.on(minor, &[0x03, 0x04], hello);
     let major = b.like(broken);
     b.on(major, &[0x03], minor);
     let low = b.state();

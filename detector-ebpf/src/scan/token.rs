@@ -7,7 +7,9 @@ use crate::{automaton::Token, evidence::Evidence, flow::Side, method::METHODS};
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     None,
-    /// The stream is TLS.
+    /// A TLS hello follows.
+    Hello,
+    /// The stream is TLS, and no more is read of it.
     Tls,
     /// The stream, or the message, begins with nothing known.
     Unknown,
@@ -68,6 +70,10 @@ const fn head(head: u8) -> Meaning {
     Meaning { head, ..NOTHING }
 }
 
+const fn hello(evidence: Evidence, head: u8) -> Meaning {
+    Meaning { evidence: evidence.0, methods: 0, head, action: Action::Hello }
+}
+
 const fn member(evidence: Evidence, methods: u64) -> Meaning {
     Meaning { evidence: evidence.0, methods, head: 0, action: Action::Member }
 }
@@ -83,10 +89,18 @@ const fn meanings() -> [Meaning; TOKENS] {
         action: Action::Head,
     };
     let lines = Meaning { evidence: Evidence::RAW_JSON.0, methods: 0, head: 0, action: Action::Lines };
-    let entries: [(Token, Meaning); 40] = [
-        (Token::TlsClientHello, action(Action::Tls)),
-        (Token::TlsServerHello, action(Action::Tls)),
-        (Token::TlsAlert, action(Action::Tls)),
+    let entries: [(Token, Meaning); 48] = [
+        (Token::TlsClientHello, hello(Evidence::OFFERS_TLS12, Head::CLIENT)),
+        (Token::TlsClientHelloWeak, hello(Evidence::OFFERS_WEAK, Head::CLIENT)),
+        (Token::TlsServerHello, hello(Evidence::NONE, 0)),
+        (Token::TlsServerHelloWeak, hello(Evidence::CHOSE_WEAK, 0)),
+        (Token::TlsAlert, Meaning { evidence: Evidence::TLS_ALERT.0, ..action(Action::Tls) }),
+        (Token::SniIstio, evidence(Evidence::SNI_ISTIO)),
+        (Token::SniLinkerd, evidence(Evidence::SNI_LINKERD)),
+        (Token::AlpnIstio, evidence(Evidence::ALPN_ISTIO)),
+        (Token::AlpnLinkerd, evidence(Evidence::ALPN_LINKERD)),
+        (Token::AlpnKuma, evidence(Evidence::ALPN_KUMA)),
+        (Token::AlpnH2, evidence(Evidence::ALPN_H2)),
         (Token::UnknownStart, action(Action::Unknown)),
         (Token::H2cPreface, Meaning { evidence: Evidence::H2C_PREFACE.0, ..action(Action::Preface) }),
         (Token::HttpRequest, request),

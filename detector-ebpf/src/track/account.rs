@@ -7,6 +7,8 @@ use crate::{
     evidence::Evidence,
     flow::Flow,
     packet::Words,
+    tls::{Alpn, Version},
+    verdict::Verdict,
 };
 
 /// Counts the flow in the edge of its class, and says so when the edge is new or has new evidence.
@@ -20,20 +22,22 @@ pub(super) fn account<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
     }
     let flags = flags(flow);
     let counted = flow.flags & Flow::COUNTED != 0;
+    let (_, server_port) = desk.key.endpoint(1 - flow.client);
+    let (verdict, alpn, version) = class(flow, server_port);
     let moved = !counted
-        || flow.counted_verdict != flow.verdict
+        || flow.counted_verdict != verdict
         || flow.counted_protocol != flow.protocol
         || flow.counted_flags != flags;
-    let Desk { key, edge, value, .. } = desk;
+    let Desk { key, edge, value, hello, .. } = desk;
     let (client, client_port) = key.endpoint(flow.client);
-    let (server, server_port) = key.endpoint(1 - flow.client);
+    let (server, _) = key.endpoint(1 - flow.client);
     edge.client = bytes(client);
     edge.server = bytes(server);
     edge.ifindex = key.ifindex;
-    edge.sni_hash = 0;
+    edge.sni_hash = flow.sni_hash;
     edge.server_port = server_port;
-    edge.alpn = 0;
-    edge.tls_version = 0;
+    edge.alpn = alpn;
+    edge.tls_version = version;
     edge._pad = 0;
     if counted && moved {
         edge.verdict = flow.counted_verdict;
@@ -41,12 +45,12 @@ pub(super) fn account<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
         edge.flags = flow.counted_flags;
         let _gone = store.edge(edge, |value| value.left += 1);
     }
-    edge.verdict = flow.verdict;
+    edge.verdict = verdict;
     edge.protocol = flow.protocol;
     edge.flags = flags;
     *value = contribution(flow, moved);
     flow.flags |= Flow::COUNTED;
-    flow.counted_verdict = flow.verdict;
+    flow.counted_verdict = verdict;
     flow.counted_protocol = flow.protocol;
     flow.counted_flags = flags;
 
@@ -54,6 +58,9 @@ pub(super) fn account<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
     if news.is_none() {
         // Another CPU may insert the same edge at the same time: then the second look finds it.
         news = if store.insert_edge(edge, value) { Some(true) } else { add(store, edge, value) };
+        if *hello && !store.emit_hello(edge) {
+            store.count(Counter::RingFull);
+        }
     }
     match news {
         Some(true) => {
@@ -64,6 +71,18 @@ pub(super) fn account<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
         Some(false) => {}
         None => store.count(Counter::EdgeMapFull),
     }
+}
+
+/// The verdict of the edge, and what tells one TLS client from another: ALPN class and version class.
+#[inline(always)]
+const fn class(flow: &Flow, server_port: u16) -> (u8, u8, u8) {
+    if flow.verdict != Verdict::Tls as u8 {
+        return (flow.verdict, 0, 0);
+    }
+    let hello = Evidence(flow.evidence);
+    let alpn = Alpn::of(hello, server_port);
+    let verdict = if alpn.is_mesh() { Verdict::MeshMtls } else { Verdict::Tls };
+    (verdict as u8, alpn as u8, Version::offered(hello) as u8)
 }
 
 /// What the flow adds to its edge.
