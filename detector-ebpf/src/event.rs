@@ -82,6 +82,12 @@ impl Record {
     }
 }
 
+impl Default for HelloEvent {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
 impl HelloEvent {
     /// A hello of no edge yet, which says nothing.
     #[must_use]

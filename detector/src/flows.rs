@@ -8,6 +8,7 @@
 
 mod end;
 mod flow;
+mod hello;
 mod part;
 mod time;
 
@@ -15,12 +16,15 @@ use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
 
 use detector_ebpf::{
     edge::{EdgeKey, EdgeValue},
+    event::HelloEvent,
     verdict::{Protocol, Verdict},
 };
 
+pub(crate) use self::end::is_private;
 pub use self::{
     end::{End, EndId},
     flow::{Flow, FlowId, News, Update},
+    hello::TlsNames,
     time::{Clock, Timestamp},
 };
 use self::{
@@ -45,6 +49,7 @@ struct State {
     client: End,
     server: End,
     parts: HashSet<EdgeKey>,
+    tls: TlsNames,
     /// What parts that are gone have left, by view.
     closed: [Sum; View::COUNT],
     created: u64,
@@ -74,6 +79,7 @@ pub struct Flows {
     /// Connections of the last moments, each with the edge that it was on last and since when: one that
     /// moves to a richer edge within [`Flows::HOLD`] is recognised by it.
     fresh: HashMap<Connection, (EdgeKey, u64)>,
+    hellos: hello::Pending<EdgeKey>,
     swept: u64,
     asked: u64,
     epoch: u32,
@@ -108,6 +114,7 @@ impl Flows {
             waiting: HashSet::new(),
             waited_generation: 0,
             fresh: HashMap::new(),
+            hellos: hello::Pending::default(),
             swept: 0,
             asked: 0,
             epoch: 0,
@@ -127,6 +134,11 @@ impl Flows {
             // The connection has left that edge; the snapshot will say so, but later.
             part.leave();
         }
+    }
+
+    /// Takes in the hello that made an edge; the edge's own event follows it.
+    pub fn hello(&mut self, event: &HelloEvent) {
+        self.hellos.put(event.key, &event.hello);
     }
 
     /// Takes in all edges that the kernel holds.
@@ -264,6 +276,7 @@ impl Flows {
             client: resolved.client,
             server: resolved.server,
             parts: HashSet::new(),
+            tls: TlsNames::default(),
             closed: [Sum::default(); View::COUNT],
             created: now,
             waiting,
@@ -275,6 +288,9 @@ impl Flows {
             settled: 0,
         });
         state.parts.insert(*key);
+        if let Some(names) = self.hellos.take(key) {
+            state.tls.merge(names);
+        }
         part.flow = id;
         part.generation = store.generation();
         part.epoch = self.epoch;
@@ -386,6 +402,7 @@ impl Flows {
             protocol: state.key.protocol,
             evidence: both.evidence,
             methods: both.methods,
+            tls: state.tls.clone(),
             connections: connections.max(before.map_or(0, |flow| flow.connections)),
             with_credentials: both
                 .with_credentials
@@ -399,7 +416,11 @@ impl Flows {
         let news = match before {
             None => News::New,
             Some(before) if before == &flow => return None,
-            Some(before) if before.evidence != flow.evidence || before.methods != flow.methods => {
+            Some(before)
+                if before.evidence != flow.evidence
+                    || before.methods != flow.methods
+                    || before.tls != flow.tls =>
+            {
                 News::Evidence
             }
             Some(_) => News::Count,

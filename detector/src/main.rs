@@ -5,8 +5,9 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use clap::Parser as _;
 use detector::{
     app,
-    args::{Cli, Command, LogFormat},
-    config::Config,
+    args::{Cli, Command, LogFormat, ReplayArgs, RunArgs},
+    config::{Config, ConfigError},
+    replay,
 };
 use tracing_subscriber::{
     Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
@@ -14,6 +15,8 @@ use tracing_subscriber::{
 
 /// `EX_USAGE` of sysexits.h: the command line was wrong, and starting again will not help.
 const USAGE: u8 = 64;
+/// A finding of the severity that `--fail-on` names.
+const FOUND: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -24,13 +27,16 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let Command::Run(args) = cli.command;
-    let config = match Config::try_from(*args) {
+    match cli.command {
+        Command::Run(args) => run(*args),
+        Command::Replay(args) => replay(args),
+    }
+}
+
+fn run(args: RunArgs) -> ExitCode {
+    let config = match Config::try_from(args) {
         Ok(config) => config,
-        Err(error) => {
-            eprintln!("error: {:#}", anyhow::Error::new(error));
-            return ExitCode::from(USAGE);
-        }
+        Err(error) => return usage(error),
     };
     start_log(&config);
     match app::run(config) {
@@ -40,6 +46,26 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn replay(args: ReplayArgs) -> ExitCode {
+    let options = match replay::Options::try_from(args) {
+        Ok(options) => options,
+        Err(error) => return usage(error),
+    };
+    match replay::run(&options) {
+        Ok(replay::Outcome::Passed) => ExitCode::SUCCESS,
+        Ok(replay::Outcome::Failed) => ExitCode::from(FOUND),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage(error: ConfigError) -> ExitCode {
+    eprintln!("error: {:#}", anyhow::Error::new(error));
+    ExitCode::from(USAGE)
 }
 
 fn start_log(config: &Config) {

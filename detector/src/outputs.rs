@@ -1,4 +1,5 @@
 //! Owns what leaves the process: JSON lines and metrics. Nothing else knows JSON's field names or Prometheus.
 
+pub mod lines;
 pub mod log;
 pub mod metrics;

@@ -3,7 +3,7 @@
 use std::{fmt, io};
 
 use aya::maps::{Map, MapData, MapError, RingBuf};
-use detector_ebpf::event::Event;
+use detector_ebpf::event::Record;
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// The events that the kernel sends.
@@ -40,12 +40,12 @@ impl Events {
     /// # Errors
     ///
     /// The file descriptor cannot be waited for.
-    pub async fn next(&mut self, into: &mut Vec<Event>) -> io::Result<()> {
+    pub async fn next(&mut self, into: &mut Vec<Record>) -> io::Result<()> {
         let mut guard = self.ring.readable_mut().await?;
         while let Some(record) = guard.get_inner_mut().next() {
-            match Event::parse(&record) {
-                Ok(event) => into.push(event),
-                Err(error) => tracing::warn!(?error, "a record of the ring buffer is no event"),
+            match Record::parse(&record) {
+                Ok(record) => into.push(record),
+                Err(error) => tracing::warn!(?error, "a record of the ring buffer cannot be read"),
             }
         }
         guard.clear_ready();

@@ -14,7 +14,7 @@ use crate::{
         Labels, Selector, Store,
         objects::{ExpectedSources, Name, Object},
     },
-    flows::{Clock, End, Flow, Flows, Timestamp},
+    flows::{Clock, End, Flow, Flows, Timestamp, TlsNames},
     policy::{Expectation, PolicyView},
     testing,
 };
@@ -33,6 +33,7 @@ fn flow(protocol: Protocol, evidence: Evidence) -> Flow {
         protocol,
         evidence,
         methods: Methods::default(),
+        tls: TlsNames::default(),
         connections: 1,
         with_credentials: 0,
         answered: 0,

@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::LineLog;
 use crate::{
     findings::{Rules, evaluate},
-    flows::{End, Flow, Timestamp},
+    flows::{End, Flow, Timestamp, TlsNames},
     policy::{Expectation, PolicyView},
     testing,
 };
@@ -44,6 +44,7 @@ fn flow(client: &str) -> Flow {
         protocol: Protocol::Mcp,
         evidence: Evidence::MCP_METHOD.or(Evidence::AUTH_BEARER),
         methods: Methods(1 << 3),
+        tls: TlsNames::default(),
         connections: 3,
         with_credentials: 2,
         answered: 1,
