@@ -152,8 +152,10 @@ pub struct Side {
     pub incoming: u16,
     /// Hash of the TLS server name so far.
     pub hash: u32,
+    /// The [`Protocol`] that the side began with, if nothing of it is plaintext for good yet.
+    pub greeting: u8,
     /// Zero.
-    pub _pad: u32,
+    pub _pad: [u8; 3],
 }
 
 const _: () = assert!(size_of::<Side>() == 48);

@@ -51,10 +51,14 @@ pub enum Phase {
     Lost = 9,
     /// A TLS hello, after its first eleven bytes.
     Hello = 10,
+    /// Lines, or XML, of a protocol that may turn to TLS between two of them.
+    Commands = 11,
     /// TLS: nothing more is read.
-    Tls = 11,
+    Tls = 12,
     /// The stream began with nothing known: nothing more is read.
-    Opaque = 12,
+    Opaque = 13,
+    /// A plaintext protocol of which the beginning says all: nothing more is read.
+    Named = 14,
 }
 
 /// What the head said of the message that it begins; bits of [`Side::head`].
@@ -233,7 +237,8 @@ impl Side {
             saved: 0,
             incoming: 0,
             hash: 0,
-            _pad: 0,
+            greeting: 0,
+            _pad: [0; 3],
         }
     }
 
@@ -248,7 +253,8 @@ impl Side {
         self.saved = 0;
         self.incoming = 0;
         self.hash = 0;
-        self._pad = 0;
+        self.greeting = 0;
+        self._pad = [0; 3];
     }
 
     /// Whether nothing more is read of this side.
@@ -332,8 +338,8 @@ pub fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) -> u32 {
             return take;
         }
     } else if work.side.window == 0 {
-        // The first lines of a stream of JSON say enough; a head must end.
-        if !work.side.is(Phase::Lines) {
+        // The first lines of a stream say enough; a head must end.
+        if !work.side.is(Phase::Lines) && !work.side.is(Phase::Commands) {
             work.lose(Counter::HeadTooLong);
         }
         return len;
@@ -432,6 +438,16 @@ fn leave(work: &mut Work, taken: u32) {
     }
 }
 
+/// Passes over the next `left` bytes; after them a message begins.
+#[inline(always)]
+const fn pass(side: &mut Side, left: u32) {
+    if left > 0 {
+        side.phase = Phase::Body as u8;
+        side.left = left;
+        side.window = 0;
+    }
+}
+
 #[inline(always)]
 const fn begin_chunk_size(side: &mut Side) {
     side.enter(Phase::ChunkSize, CHUNK_SIZE);
@@ -458,6 +474,43 @@ fn apply(work: &mut Work, state: u16, byte: u8, depth: u8) -> bool {
         }
         Action::Tls => {
             side.phase = Phase::Tls as u8;
+            true
+        }
+        Action::Named => {
+            side.phase = Phase::Named as u8;
+            side.flags |= Side::KNOWN;
+            if meaning.protocol != 0 {
+                side.greeting = meaning.protocol;
+            }
+            work.protocol = work.protocol.max(u32::from(work.side.greeting));
+            true
+        }
+        Action::Commands => {
+            side.phase = Phase::Commands as u8;
+            side.greeting = meaning.protocol;
+            side.window = work.window as u16;
+            false
+        }
+        Action::Greeting => {
+            side.greeting = meaning.protocol;
+            work.begin(Phase::Lost);
+            true
+        }
+        Action::Preamble => {
+            // What is left of it is passed over; then the stream begins.
+            let left = u32::from(meaning.skip);
+            work.begin(Phase::Start);
+            pass(&mut work.side, left);
+            true
+        }
+        Action::PreambleLength => {
+            side.left = side.left << 8 | u32::from(byte);
+            false
+        }
+        Action::EndOfPreambleLength => {
+            let left = side.left << 8 | u32::from(byte);
+            work.begin(Phase::Start);
+            pass(&mut work.side, left);
             true
         }
         Action::Unknown => {

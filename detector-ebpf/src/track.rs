@@ -285,7 +285,13 @@ fn advance<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8) -> T
     }
     let settled = if over { settle(store, flow) } else { flow.verdict != Verdict::Undecided as u8 };
     let watched = match flow.verdict {
-        v if v == Verdict::Plaintext as u8 || v == Verdict::Undecided as u8 => true,
+        v if v == Verdict::Undecided as u8 => true,
+        // What its beginning has named is read no further; only whether it is answered is waited for.
+        v if v == Verdict::Plaintext as u8 => {
+            let [low, high] = &flow.sides;
+            let named = low.is(Phase::Named) || high.is(Phase::Named);
+            !named || flow.flags & Flow::ANSWERED == 0
+        }
         // The server's hello says which version it chose.
         v if v == Verdict::Tls as u8 => !is_record && !both_spoke(flow),
         _ => false,
@@ -378,6 +384,13 @@ fn judge(flow: &mut Flow, side: u8) {
         low.lose();
     }
     let tls = low.is(Phase::Tls) || high.is(Phase::Tls);
+    let greeting = if low.greeting > high.greeting { low.greeting } else { high.greeting };
+    let declined = greeting == Protocol::Mysql as u8 && (low.is(Phase::Opaque) || high.is(Phase::Opaque));
+    if (flow.protocol >= Protocol::Redis as u8 || declined) && greeting > flow.protocol {
+        // What the server greets with says more than the client's first words; a client that says neither
+        // TLS nor MySQL's request for it has declined.
+        flow.protocol = greeting;
+    }
     if flow.protocol != Protocol::None as u8 {
         flow.verdict = Verdict::Plaintext as u8;
         // A protocol that says nothing of who asks leaves the client to the ports.
@@ -416,7 +429,12 @@ fn refuse(flow: &mut Flow, side: u8) {
 fn settle<S: Store>(store: &S, flow: &mut Flow) -> bool {
     let [low, high] = &flow.sides;
     if flow.verdict == Verdict::Undecided as u8 {
-        flow.verdict = if low.is(Phase::Hello) || high.is(Phase::Hello) {
+        // A protocol that could have turned to TLS, and did not.
+        let greeting = if low.greeting > high.greeting { low.greeting } else { high.greeting };
+        flow.verdict = if greeting != 0 && !low.is(Phase::Hello) && !high.is(Phase::Hello) {
+            flow.protocol = greeting;
+            Verdict::Plaintext as u8
+        } else if low.is(Phase::Hello) || high.is(Phase::Hello) {
             Verdict::Tls as u8
         } else if low.is(Phase::Opaque) || high.is(Phase::Opaque) {
             Verdict::Opaque as u8

@@ -4,6 +4,8 @@
 //! where a body begins, [`CHUNK_SIZE`] where a chunk begins, and [`DEAD`]. JSON is lexed, not searched: a
 //! word counts only as a whole string that is a member's name or value, never inside another string.
 
+mod others;
+
 use super::builder::{Builder, Table};
 use crate::method::METHODS;
 
@@ -61,8 +63,34 @@ pub enum Token {
     AlpnLinkerd,
     AlpnKuma,
     AlpnH2,
+    RedisArray,
+    PostgresStartup,
+    PostgresSslRequest,
+    MysqlGreeting,
+    MysqlSslRequest,
+    MongoMessage,
+    AmqpHeader,
+    NatsLine,
+    KafkaRequest,
+    MqttConnect,
+    MemcachedCommand,
+    ZookeeperConnect,
+    AmqpTls,
+    Ssl2Hello,
+    CassandraFrame,
+    LdapMessage,
+    LdapExtended,
+    Greeting220,
+    ImapGreeting,
+    Pop3Greeting,
+    SmtpHello,
+    FtpUser,
+    PlainCommand,
+    XmppStream,
+    ProxyLength,
+    ProxyLengthEnd,
     /// The first of MCP's methods; the others follow in the order of [`METHODS`].
-    FirstMethod = 64,
+    FirstMethod = 80,
 }
 
 const _: () = assert!(Token::FirstMethod as usize + METHODS.len() <= 128);
@@ -108,8 +136,10 @@ const fn grammar() -> Grammar {
     let mut b = Builder::new();
     b.name(b"abcdefghijklmnopqrstuvwxyz01234");
     b.name_alike(b"56789");
-    b.name(b" \t\r\n\"\\{}[]:,;/-_.*+");
+    b.name(b" \t\r\n\"\\{}[]:,;/-_.*+<?");
     b.name(&[0x00, 0x01, 0x02, 0x03, 0x04, 0x15, 0x16]);
+    b.name_alike(others::LOW);
+    b.name_alike(others::HIGH);
 
     let dead = b.state();
     let skip = b.state();
@@ -464,38 +494,61 @@ const fn start(b: &mut Builder, json: &Json, head: &Head, dead: u16) -> u16 {
     let unknown = b.accept(Token::UnknownStart as u8, dead);
     let broken = b.state();
     b.all(broken, unknown);
+    let ssl2 = b.accept(Token::Ssl2Hello as u8, broken);
+    let first = others::first(b, broken, unknown, ssl2);
     let root = b.state();
-    b.all(root, broken);
+    b.all(root, first.byte());
     // RFC 9112 §2.2: an empty line before a request line is to be ignored.
     b.on(root, b"\r\n", root);
 
-    tls(b, root, broken);
+    let (major, alert) = tls(b, root, broken);
+    others::binary(b, root, &first, unknown);
+    others::text(b, root, &first, major, alert, unknown);
 
-    let requests: [&[u8]; 8] =
-        [b"get", b"post", b"put", b"delete", b"options", b"patch", b"connect", b"trace"];
+    // PostgreSQL answers an SSLRequest with one byte, and then the stream goes on.
+    let yes = first.word(b, root, b"s");
+    b.on(yes, &[0x16], major);
+
+    let requests: [&[u8]; 6] = [b"post", b"put", b"delete", b"options", b"patch", b"trace"];
     let target = request_target(b, Token::HttpRequest, head.rest, unknown, broken);
     let mut index = 0;
     while index < requests.len() {
-        let end = b.path_or(root, requests[index], broken);
+        let end = first.word(b, root, requests[index]);
         b.on(end, b" ", target);
         index += 1;
     }
+    // Memcached has a `get` too, whose line ends behind its keys.
+    let key = b.like(target);
+    let get = b.accept(Token::MemcachedCommand as u8, broken);
+    b.on(key, b"\r", get);
+    let begin = b.like(target);
+    b.all(begin, key);
+    b.on(begin, b"/", target);
+    b.on(begin, b" \r\n", unknown);
+    let end = first.word(b, root, b"get");
+    b.on(end, b" ", begin);
+    // NATS has a `CONNECT` too, of JSON.
+    let connect = b.like(target);
+    let nats = b.accept(Token::NatsLine as u8, broken);
+    b.on(connect, b"{", nats);
+    let end = first.word(b, root, b"connect");
+    b.on(end, b" ", connect);
     let target = request_target(b, Token::HttpHeadRequest, head.rest, unknown, broken);
-    let end = b.path_or(root, b"head", broken);
+    let end = first.word(b, root, b"head");
     b.on(end, b" ", target);
 
     let status = status(b, head.rest, broken);
-    let end = b.path_or(root, b"http/1.1", broken);
+    let end = first.word(b, root, b"http/1.1");
     b.on(end, b" ", status);
-    let end = b.path_or(root, b"http/1.0", broken);
+    let end = first.word(b, root, b"http/1.0");
     b.on(end, b" ", status);
 
     // RFC 9113 §3.4.
-    let end = b.path_or(root, b"pri * http/2.0\r\n\r\nsm\r\n\r", broken);
+    let end = first.word(b, root, b"pri * http/2.0\r\n\r\nsm\r\n\r");
     let preface = b.accept(Token::H2cPreface as u8, dead);
     b.on(end, b"\n", preface);
 
-    let end = b.path_or(root, b"content-length", broken);
+    let end = first.word(b, root, b"content-length");
     let framed = b.accept(Token::LspHeader as u8, head.length);
     b.on(end, b":", framed);
 
@@ -547,7 +600,7 @@ const fn status(b: &mut Builder, rest: u16, broken: u16) -> u16 {
 
 /// The first eleven bytes of a TLS hello: record type, version and length, handshake type and length, and
 /// the legacy version (RFC 8446 §4.1.2, §4.1.3, §5.1); or an alert in answer to one (§6).
-const fn tls(b: &mut Builder, root: u16, broken: u16) {
+const fn tls(b: &mut Builder, root: u16, broken: u16) -> (u16, u16) {
     const VERSIONS: &[u8] = &[0x00, 0x01, 0x02, 0x03, 0x04];
     let client = b.accept(Token::TlsClientHello as u8, broken);
     let weak = b.accept(Token::TlsClientHelloWeak as u8, broken);
@@ -568,6 +621,7 @@ const fn tls(b: &mut Builder, root: u16, broken: u16) {
     let major = b.like(broken);
     b.on(major, &[0x03], minor);
     b.on(root, &[0x16], major);
+    let hello = major;
 
     let alert = b.accept(Token::TlsAlert as u8, broken);
     let description = b.state();
@@ -583,6 +637,7 @@ const fn tls(b: &mut Builder, root: u16, broken: u16) {
     let major = b.like(broken);
     b.on(major, &[0x03], minor);
     b.on(root, &[0x15], major);
+    (hello, major)
 }
 
 /// A handshake's length, below 64 KiB, and the legacy version that follows it.

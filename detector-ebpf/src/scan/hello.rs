@@ -121,7 +121,11 @@ pub(super) fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) ->
         let byte = work.block[core::hint::black_box(position) as usize & (BLOCK - 1)];
         work.position = position + 1;
         work.scanned = work.scanned.wrapping_add(1);
-        if is_name(&work.side) { name(work, byte) } else { number(work, byte) }
+        if is_name(&work.side) {
+            name(work, byte)
+        } else {
+            number(work, byte)
+        }
         let work = core::hint::black_box(&mut *work);
         let left = work.side.left;
         let room = size.saturating_sub(work.position);

@@ -1,6 +1,6 @@
 //! Hellos, made field by field.
 
-use std::{string::ToString, vec, vec::Vec};
+use std::{string::ToString as _, vec, vec::Vec};
 
 use super::*;
 use crate::tls::{Alpn, Version};
@@ -60,7 +60,9 @@ fn names(work: &Work) -> (Vec<u8>, Vec<Vec<u8>>) {
 }
 
 /// A hello and what it must say: ALPN class, version class, name, protocols.
-fn hellos() -> Vec<(Vec<u8>, Alpn, Version, &'static str, Vec<&'static str>)> {
+type Wanted = (Vec<u8>, Alpn, Version, &'static str, Vec<&'static str>);
+
+fn hellos() -> Vec<Wanted> {
     let istio = "outbound_.8080_._.mcp.ns.svc.cluster.local";
     let linkerd = "tools.mcp.serviceaccount.identity.linkerd.cluster.local";
     let envoy = ["istio-http/1.1", "istio", "http/1.1"];
