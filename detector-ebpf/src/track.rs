@@ -16,7 +16,7 @@ use crate::{
     edge::{EdgeKey, EdgeValue},
     evidence::Evidence,
     flow::{Flow, FlowKey, Side, slot_of},
-    packet::{Packet, Segment, walk},
+    packet::{Glance, Packet, Segment, glance, walk},
     scan::{Phase, Scanned},
     verdict::{Protocol, Verdict},
 };
@@ -84,14 +84,13 @@ pub struct Desk {
 /// This is all that a packet of a settled flow costs.
 #[inline(always)]
 pub fn wants_attention<P: Packet, S: Store>(packet: &P, store: &S) -> bool {
-    match walk(packet) {
-        Ok(segment) => {
+    match glance(packet) {
+        Glance::Segment(segment) => {
             let slot = slot_of(&segment, store.ifindex());
             segment.has(Segment::SYN) || store.filter(slot) != 0 || pickup::is_sampled(store, &segment, slot)
         }
-        // What could not be walked may have its headers outside of the linear part: `attend` reads it all.
-        Err(Counter::Malformed) => true,
-        Err(counter) => {
+        Glance::Unclear => true,
+        Glance::Other(counter) => {
             store.count(counter);
             false
         }

@@ -140,7 +140,7 @@ pub struct RunArgs {
         long,
         value_name = "BYTES",
         default_value_t = 4096,
-        value_parser = clap::value_parser!(u32).range(256..=65_536),
+        value_parser = clap::value_parser!(u32).range(256..=65_535),
         env = "PLAINSIGHT_SCAN_WINDOW",
         help_heading = "Limits"
     )]
@@ -227,7 +227,7 @@ pub struct ReplayArgs {
         long,
         value_name = "BYTES",
         default_value_t = 4096,
-        value_parser = clap::value_parser!(u32).range(256..=65_536),
+        value_parser = clap::value_parser!(u32).range(256..=65_535),
         help_heading = "Limits"
     )]
     pub scan_window: u32,
@@ -284,7 +284,7 @@ Examples:
   plainsight run --manifests cluster.yaml |
     jq -r 'select(.id == \"plaintext-mcp\") | [.severity, .client.pod, .server.pod, .port] | @tsv'
 
-Needs CAP_BPF, CAP_NET_ADMIN, the node's network (hostNetwork: true), and Linux 5.10 or later.
+Needs CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, the node's network (hostNetwork: true), and Linux 5.10 or later.
 What is missing is said at the start.";
 
 const REPLAY_AFTER_HELP: &str = "\

@@ -37,13 +37,14 @@ struct Left {
     edges: BTreeMap<String, String>,
     counters: BTreeMap<&'static str, u64>,
     events: usize,
+    server_names: Vec<Vec<u8>>,
     flows: usize,
 }
 
 fn left(
     edges: Vec<(EdgeKey, EdgeValue)>,
     counters: [u64; Counter::COUNT as usize],
-    events: usize,
+    (events, server_names): (usize, Vec<Vec<u8>>),
     flows: usize,
 ) -> Left {
     let edges = edges
@@ -58,7 +59,7 @@ fn left(
         .filter(|(_, count)| *count != 0)
         .map(|(counter, count)| (counter.name(), count))
         .collect();
-    Left { edges, counters, events, flows }
+    Left { edges, counters, events, server_names, flows }
 }
 
 fn on_host(frames: &[Passed], sample_below: u32) -> Left {
@@ -67,7 +68,8 @@ fn on_host(frames: &[Passed], sample_below: u32) -> Left {
         host.packet(frame, 1, *from_pod);
     }
     assert!(host.filter_is_exact());
-    left(host.edges(), host.counters(), host.take_events().len(), host.flows())
+    let names = host.take_hellos().iter().map(|hello| hello.hello.server_name().to_vec()).collect();
+    left(host.edges(), host.counters(), (host.take_events().len(), names), host.flows())
 }
 
 /// Runs the frames through the kernel and, as far as it takes them, on the host: both must say the same.

@@ -108,7 +108,7 @@ fn run(command: Command) -> Result<()> {
         Command::Test { args } => test::run(&workspace, &args),
         Command::Bench { json, quick, names } => {
             let flags = [("--json", json), ("--quick", quick)];
-            let flags = flags.into_iter().filter_map(|(flag, given)| given.then(|| flag.to_owned()));
+            let flags = flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_owned());
             bench::run(&workspace, &flags.chain(names).collect::<Vec<_>>())
         }
         Command::Ci => ci::run(&workspace),

@@ -139,6 +139,11 @@ impl Builder {
         }
     }
 
+    /// Where a byte leads.
+    pub(super) const fn after(&self, from: u16, byte: u8) -> u16 {
+        self.next[from as usize][self.class_of(byte)]
+    }
+
     /// Lays a path over `root`, and answers its last node. A path that breaks off goes on as before.
     pub(super) const fn path(&mut self, root: u16, word: &[u8]) -> u16 {
         self.lay(root, word, None)

@@ -518,9 +518,12 @@ const fn start(b: &mut Builder, json: &Json, head: &Head, dead: u16) -> u16 {
         index += 1;
     }
     // Memcached has a `get` too, whose line ends behind its keys.
-    let key = b.like(target);
+    let key = b.state();
     let get = b.accept(Token::MemcachedCommand as u8, broken);
     b.on(key, b"\r", get);
+    b.on(key, b"\n", unknown);
+    let version = b.after(target, b' ');
+    b.on(key, b" ", version);
     let begin = b.like(target);
     b.all(begin, key);
     b.on(begin, b"/", target);

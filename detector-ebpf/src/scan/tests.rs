@@ -134,7 +134,7 @@ fn cases() -> Vec<Case> {
             .has(Evidence::HTTP_REQUEST.or(Evidence::KUBE_PROBE))
             .has_not(Evidence::CREDENTIALS),
         case("HTTP/1.0", "HEAD / HTTP/1.0\r\n\r\n", Http1).has(Evidence::HTTP_REQUEST),
-        case("no HTTP after the target", "GET key\r\nGET key2\r\n", None),
+        case("no HTTP after the target", "PUT key\r\nPUT key2\r\n", None),
         case("initialize", post("", INITIALIZE), Mcp)
             .has(Evidence::JSONRPC.or(Evidence::MCP_REVISION).or(Evidence::SHARED_METHOD))
             .methods(&["initialize"]),

@@ -28,7 +28,7 @@ impl Progress {
     }
 
     /// Whether the line is to be written anew.
-    pub(super) fn is_due(&mut self, packets: u64) -> bool {
+    pub(super) fn is_due(&self, packets: u64) -> bool {
         self.wanted && packets.is_multiple_of(PACKETS) && Instant::now() >= self.due
     }
 

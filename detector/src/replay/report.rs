@@ -6,7 +6,7 @@ use std::{
     io::{self, BufWriter, Write},
 };
 
-use detector_ebpf::verdict::Verdict;
+use detector_ebpf::{counter::Counter, verdict::Verdict};
 use serde::Serialize;
 use serde_json::{Map, Value};
 
@@ -163,6 +163,10 @@ fn write_summary(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
         losses.iter().map(|(counter, count)| format!("{} {count}", counter.name())).collect();
     if !losses.is_empty() {
         writeln!(out, "not all was read: {}", losses.join(", "))?;
+        let full = |counter| not_read.losses.iter().any(|(known, _)| *known == counter);
+        if full(Counter::FlowMapFull) || full(Counter::EdgeMapFull) {
+            writeln!(out, "connections are missing here: raise --max-flows or --max-edges")?;
+        }
     }
     Ok(())
 }

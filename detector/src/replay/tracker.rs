@@ -48,6 +48,20 @@ pub struct Tally {
     pub last: Option<u64>,
 }
 
+impl Tally {
+    fn add(&mut self, packet: &Packet<'_>) {
+        let Self { packets, bytes, truncated, unread, first, last } = self;
+        *packets += 1;
+        *bytes += packet.data.len() as u64;
+        *truncated += u64::from(packet.data.len() < packet.original_len);
+        *unread += u64::from(packet.link.is_err());
+        if let Some(time) = packet.time {
+            *first = Some(first.map_or(time, |first| first.min(time)));
+            *last = Some(last.map_or(time, |last| last.max(time)));
+        }
+    }
+}
+
 /// What a capture was found to hold.
 #[derive(Clone, Debug, Default)]
 pub(super) struct Tracked {
@@ -96,18 +110,11 @@ impl<'s> Tracker<'s> {
 
     pub(super) fn packet(&mut self, packet: &Packet<'_>) {
         let Packet { link, time, data, original_len, received } = *packet;
-        let Tally { packets, bytes, truncated, unread, first, last } = &mut self.tally;
-        *packets += 1;
-        *bytes += data.len() as u64;
-        *truncated += u64::from(data.len() < original_len);
-        if let Some(time) = time {
-            *first = Some(first.map_or(time, |first| first.min(time)));
-            *last = Some(last.map_or(time, |last| last.max(time)));
-            self.now = time;
-        }
+        self.tally.add(packet);
+        self.now = time.unwrap_or(self.now);
+        self.forget();
         match link {
             Err(code) => {
-                *unread += 1;
                 self.unread_link = Some(code);
             }
             Ok(link) => {
@@ -117,7 +124,9 @@ impl<'s> Tracker<'s> {
                 self.scratch = scratch;
             }
         }
-        self.forget();
+        // All that an event says stands in its edge as well.
+        drop(self.host.take_events());
+        drop(self.host.take_hellos());
     }
 
     /// Ends all connections that are still open, and gives what was found.
@@ -143,7 +152,7 @@ impl<'s> Tracker<'s> {
             return;
         }
         let (flows, met) = (self.host.flows(), self.met());
-        self.host.packet(frame, self.now, self.from_pod(&segment, received));
+        self.host.packet(frame, self.now, self.is_from_pod(&segment, received));
         let now = self.host.flows();
         if now < flows || now == flows && self.met() != met {
             self.settled.insert(key);
@@ -160,7 +169,7 @@ impl<'s> Tracker<'s> {
     /// A capture does not say which side is the pod's, so that is decided by who has the addresses. Where
     /// both or neither can be a pod's, what a node received came from the client's pod and what it sent out
     /// goes to the server's: so the two views of a connection before and after DNAT are told apart.
-    fn from_pod(&self, segment: &Segment, received: Option<bool>) -> bool {
+    fn is_from_pod(&self, segment: &Segment, received: Option<bool>) -> bool {
         let from_client = if segment.has(Segment::SYN) {
             !segment.has(Segment::ACK)
         } else {
@@ -192,9 +201,6 @@ impl<'s> Tracker<'s> {
 
     /// Keeps memory flat: what is silent is let go as the capture's time goes on.
     fn forget(&mut self) {
-        // All that an event says stands in its edge as well.
-        drop(self.host.take_events());
-        drop(self.host.take_hellos());
         if self.now.abs_diff(self.expired) >= EXPIRE {
             self.expired = self.now;
             self.host.expire(self.now, IDLE);

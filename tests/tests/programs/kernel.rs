@@ -9,6 +9,7 @@ use detector::datapath::OBJECT;
 use detector_ebpf::{
     counter::Counter,
     edge::{EdgeKey, EdgeValue},
+    event::Record,
     flow::{FILTER_SLOTS, Flow, FlowKey},
     names,
 };
@@ -117,12 +118,17 @@ impl Kernel {
         self.flow_map().keys().count()
     }
 
-    pub(crate) fn events(&mut self) -> usize {
+    /// Takes what is in the ring buffer: the number of events, and the hellos' server names.
+    pub(crate) fn events(&mut self) -> (usize, Vec<Vec<u8>>) {
         let mut count = 0;
-        while self.events.next().is_some() {
-            count += 1;
+        let mut names = Vec::new();
+        while let Some(record) = self.events.next() {
+            match Record::parse(&record).unwrap() {
+                Record::Event(_) => count += 1,
+                Record::Hello(hello) => names.push(hello.hello.server_name().to_vec()),
+            }
         }
-        count
+        (count, names)
     }
 
     pub(crate) fn counters(&self) -> [u64; Counter::COUNT as usize] {

@@ -27,7 +27,23 @@ const SERVER6: (Ipv6Addr, u16) = (Ipv6Addr::new(0xfd00, 0, 0, 0, 0, 0, 0, 2), 80
 
 const CALL: &str = "POST /mcp HTTP/1.1\r\nAuthorization: Bearer t\r\nMcp-Method: tools/list\r\nContent-Length: 58\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"tools/list\",\"params\":{}}";
 const ANSWER: &str = "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}";
-const HELLO: [u8; 16] = [0x16, 3, 1, 6, 1, 1, 0, 5, 0xfd, 3, 3, 1, 2, 3, 4, 5];
+/// A whole hello: no session, one suite, no compression, and the server name `a.b`.
+const HELLO: [u8; 64] = {
+    let mut hello = [0xaa; 64];
+    let start = [0x16, 3, 1, 0, 59, 1, 0, 0, 55, 3, 3];
+    let rest = [0, 0, 2, 0x13, 1, 1, 0, 0, 12, 0, 0, 0, 8, 0, 6, 0, 0, 3, b'a', b'.', b'b'];
+    let mut index = 0;
+    while index < start.len() {
+        hello[index] = start[index];
+        index += 1;
+    }
+    index = 0;
+    while index < rest.len() {
+        hello[43 + index] = rest[index];
+        index += 1;
+    }
+    hello
+};
 
 fn up(frame: Frame) -> Passed {
     (frame.build(), true)
@@ -157,7 +173,7 @@ fn turns() -> Vec<Case> {
     let after_head = 101 + 40;
     let end = 101 + CALL.len() as u32;
     let mut hello = said([]);
-    hello.extend((0..11).map(|at| up(client().seq(101 + at).payload(&HELLO[at as usize..][..1]))));
+    hello.extend((0..64).map(|at| up(client().seq(101 + at).payload(&HELLO[at as usize..][..1]))));
     vec![
         case("a hello", said([up(client().seq(101).payload(HELLO))]), tls),
         case("a hello byte by byte", hello, tls),

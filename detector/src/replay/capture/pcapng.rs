@@ -148,7 +148,7 @@ impl PcapNg {
             |bytes| if self.big_endian { u32::from_be_bytes(bytes) } else { u32::from_le_bytes(bytes) };
         let (kind, len) = (number(word(0)), number(word(4)));
         let believed = len as usize;
-        if believed < LEAST || believed > MAX_RECORD || len % 4 != 0 {
+        if !(LEAST..=MAX_RECORD).contains(&believed) || !len.is_multiple_of(4) {
             return Err(CaptureError::Corrupt { at, why: format!("a block of {len} bytes") });
         }
         Ok(Some((kind, believed)))

@@ -107,7 +107,7 @@ fn sections_of_both_byte_orders_may_follow_one_another() {
         let blocks = Blocks { big_endian };
         [blocks.section(), blocks.interface(1, 0, &[]), blocks.packet(0, 1, &[1], &[])].concat()
     });
-    assert_eq!(whole(&[little.clone(), big.clone(), little].concat()).len(), 3);
+    assert_eq!(whole(&[little.clone(), big, little].concat()).len(), 3);
 }
 
 #[test]
