@@ -21,6 +21,9 @@ use crate::{
     track::{self, Desk, Store},
 };
 
+/// Hellos that are kept for their next segment.
+const HELLOS: usize = 1024;
+
 /// Limits and settings of a host store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Settings {
@@ -287,7 +290,12 @@ impl<'h> Store for OnFrame<'h> {
             self.count_index(lost);
         }
         if work.reads_hello() {
-            self.host.hellos.borrow_mut().insert(*key, work.record.hello);
+            let mut hellos = self.host.hellos.borrow_mut();
+            if hellos.len() >= HELLOS {
+                // The kernel's map pushes out the oldest; here, too, one that never goes on must not stay.
+                hellos.clear();
+            }
+            hellos.insert(*key, work.record.hello);
         }
         *self.host.hello.borrow_mut() = work.record.hello;
         *side = work.side;

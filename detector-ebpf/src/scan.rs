@@ -157,7 +157,8 @@ impl Work {
         self.evidence = 0;
         self.methods = 0;
         self.protocol = 0;
-        self.window = window;
+        // What is left of it is counted in 16 bits.
+        self.window = if window > u16::MAX as u32 { u16::MAX as u32 } else { window };
         self.lost = 0;
         self.asked_head = u32::from(asked_head);
         self.scanned = 0;

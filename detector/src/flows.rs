@@ -361,7 +361,9 @@ impl Flows {
 
     fn tell(&mut self, store: &Store, id: FlowId, now: u64) -> Option<Update> {
         let remainder = self.service_remainder(store, id);
-        let sums = self.sums(self.states.get(&id)?);
+        let state = self.states.get(&id)?;
+        let met_again = state.told.is_none() && self.is_met_again(&state.key, &state.parts);
+        let sums = self.sums(state);
         let state = self.states.get_mut(&id)?;
         if let Some(due) = state.due.take() {
             self.due.remove(&(due, id));
@@ -391,6 +393,9 @@ impl Flows {
             connections = state.settled;
         }
         if connections == 0 && state.told.is_none() {
+            return None;
+        }
+        if met_again {
             return None;
         }
         let before = state.told.as_ref();
@@ -433,6 +438,14 @@ impl Flows {
         state.unreported = !report;
         state.told = Some(flow.clone());
         Some(Update { id, flow, new_connections, news, report })
+    }
+
+    /// Whether a flow is only what sampling has met of connections that are told already: a TLS record in
+    /// mid-stream does not say whose connection it is of, so it adds nothing where TLS is known.
+    fn is_met_again(&self, key: &FlowKey, parts: &HashSet<EdgeKey>) -> bool {
+        let met =
+            key.verdict == Verdict::Tls && parts.iter().all(|part| part.flags & EdgeKey::PICKED_UP != 0);
+        met && self.by_key.contains_key(&FlowKey { verdict: Verdict::MeshMtls, ..key.clone() })
     }
 
     /// Connections to a service that no pod seen on this node accounts for; `None` for other flows.

@@ -54,6 +54,9 @@ const ALPN_TYPE: u16 = 16;
 const SUPPORTED_VERSIONS_TYPE: u16 = 43;
 const TLS13: u16 = 0x0304;
 
+/// In [`Side::saved`] while a name is read: a token has said whose it is.
+const KNOWN_NAME: u16 = 1;
+
 /// Turns of one step: bytes of lengths, of names, and stretches that are passed over.
 const TURNS: u32 = 64;
 
@@ -224,7 +227,6 @@ fn extension(work: &mut Work, field: u8, value: u16, client: bool) {
     } else if field == Field::ProtocolLength as u8 {
         side.stream = side.stream.saturating_sub(1);
         let length = value.min(side.stream);
-        side.evidence |= Evidence::ALPN_OTHER.0;
         keep_protocol(work, value as u8);
         begin_name(work, Field::Protocol, length, PROTOCOL_NAME);
     } else if field == Field::VersionList as u8 {
@@ -264,6 +266,7 @@ fn name(work: &mut Work, byte: u8) {
     let step = Step::at(work.side.state).next(byte);
     work.side.state = step.state();
     if step.has_token() {
+        work.side.saved = KNOWN_NAME;
         work.side.evidence |= token::meaning(crate::automaton::token(step.state())).evidence;
     }
     work.side.left = work.side.left.saturating_sub(1);
@@ -298,6 +301,9 @@ fn keep_protocol(work: &mut Work, byte: u8) {
 #[inline(always)]
 fn end_name(work: &mut Work) {
     let side = &mut work.side;
+    if side.depth == Field::Protocol as u8 && side.saved != KNOWN_NAME {
+        side.evidence |= Evidence::ALPN_OTHER.0;
+    }
     if side.depth == Field::Protocol as u8 && side.stream > 1 {
         expect(side, Field::ProtocolLength);
         return;

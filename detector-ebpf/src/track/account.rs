@@ -49,15 +49,18 @@ pub(super) fn account<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
     edge.protocol = flow.protocol;
     edge.flags = flags;
     *value = contribution(flow, moved);
+    // A TLS connection that is met in mid-stream may have been met before, or counted at its start: it makes
+    // an edge where there is none and adds nothing to one that is there.
+    let again = flow.flags & Flow::PICKED_UP != 0 && flow.verdict == Verdict::Tls as u8;
     flow.flags |= Flow::COUNTED;
     flow.counted_verdict = verdict;
     flow.counted_protocol = flow.protocol;
     flow.counted_flags = flags;
 
-    let mut news = add(store, edge, value);
+    let mut news = add(store, edge, value, again);
     if news.is_none() {
         // Another CPU may insert the same edge at the same time: then the second look finds it.
-        news = if store.insert_edge(edge, value) { Some(true) } else { add(store, edge, value) };
+        news = if store.insert_edge(edge, value) { Some(true) } else { add(store, edge, value, again) };
         if *hello && !store.emit_hello(edge) {
             store.count(Counter::RingFull);
         }
@@ -115,10 +118,12 @@ fn contribution(flow: &mut Flow, moved: bool) -> EdgeValue {
 
 /// Adds to an edge that is there, and makes `value` its totals; true if it learned something.
 #[inline(always)]
-fn add<S: Store>(store: &S, edge: &EdgeKey, value: &mut EdgeValue) -> Option<bool> {
+fn add<S: Store>(store: &S, edge: &EdgeKey, value: &mut EdgeValue, again: bool) -> Option<bool> {
     store.edge(edge, |total| {
         let grown = value.evidence & !total.evidence | value.methods & !total.methods;
-        total.entered += value.entered;
+        if !again {
+            total.entered += value.entered;
+        }
         total.answered += value.answered;
         total.refused += value.refused;
         total.evidence |= value.evidence;

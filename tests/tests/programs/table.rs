@@ -311,13 +311,17 @@ fn turns() -> Vec<Case> {
         ),
         Case {
             name: "met in mid-stream: a record",
-            frames: vec![up(client()
-                .seq(7777)
-                .payload([&[0x17, 3, 3, 0, 27][..], &[9; 27], &[0x17, 3, 3, 0, 9], &[8; 9]].concat()))],
+            frames: [7777, 8888, 9999]
+                .map(|at| {
+                    let records = [&[0x17, 3, 3, 0, 27][..], &[9; 27], &[0x17, 3, 3, 0, 9], &[8; 9]];
+                    up(client().seq(at).payload(records.concat()))
+                })
+                .to_vec(),
             sample_below: u32::MAX,
             check: |counters, edges| {
-                assert_eq!(counters.get("picked_up"), Some(&1));
-                one(edges, "verdict: 2", "entered: 1");
+                // It may be one connection that is met three times.
+                assert_eq!(counters.get("picked_up"), Some(&3));
+                one(edges, "verdict: 2", "entered: 1,");
             },
         },
         Case {
