@@ -204,8 +204,10 @@ pub struct Flow {
     pub counted_verdict: u8,
     /// Protocol of the edge that the flow is counted in.
     pub counted_protocol: u8,
+    /// Packets in a row that were read and showed nothing that their edge did not know, up to 255.
+    pub quiet: u8,
     /// Zero.
-    pub _pad: [u8; 5],
+    pub _pad: [u8; 4],
 }
 
 const _: () = assert!(size_of::<Flow>() == 136);
@@ -227,7 +229,8 @@ impl Flow {
             counted_flags: 0,
             counted_verdict: 0,
             counted_protocol: 0,
-            _pad: [0; 5],
+            quiet: 0,
+            _pad: [0; 4],
         }
     }
 
@@ -247,6 +250,7 @@ impl Flow {
             counted_flags,
             counted_verdict,
             counted_protocol,
+            quiet,
             _pad,
         } = self;
         low.reset();
@@ -262,7 +266,8 @@ impl Flow {
         *counted_flags = 0;
         *counted_verdict = 0;
         *counted_protocol = 0;
-        *_pad = [0; 5];
+        *quiet = 0;
+        *_pad = [0; 4];
     }
 
     /// A side, and the one opposite.

@@ -18,7 +18,7 @@ use crate::{
     packet::Frame,
     scan::{self, Scanned, Work},
     tls::Hello,
-    track::{self, Desk, Store},
+    track::{self, Desk, Reading, Store},
 };
 
 /// Hellos that are kept for their next segment.
@@ -258,7 +258,9 @@ impl<'h> Store for OnFrame<'h> {
         self.host.desk.try_borrow_mut().ok()
     }
 
-    fn scan(&self, key: &FlowKey, side: &mut Side, at: u32, len: u32, asked_head: bool) -> Scanned {
+    fn scan(&self, key: &FlowKey, side: &mut Side, reading: Reading) -> Scanned {
+        let Reading { mut at, mut len, asked_head, heads_only } = reading;
+        let window = if heads_only { 0 } else { self.host.settings.scan_window };
         let mut budget = self.host.budget.borrow_mut();
         if let Some(rate) = self.host.settings.scan_bytes_per_second
             && !budget.allows(self.now(), rate)
@@ -267,12 +269,11 @@ impl<'h> Store for OnFrame<'h> {
             side.lose();
             return Scanned::default();
         }
-        let mut work = Work::new(*side, self.host.settings.scan_window);
-        work.prepare(side, self.host.settings.scan_window, asked_head);
+        let mut work = Work::new(*side, window);
+        work.prepare(side, window, asked_head);
         if let Some(hello) = self.host.hellos.borrow_mut().remove(key) {
             work.record.hello = hello;
         }
-        let (mut at, mut len) = (at, len);
         for _ in 0..scan::STEPS {
             if len == 0 {
                 break;

@@ -17,7 +17,7 @@ use detector_ebpf::{
     flow::{FILTER_SLOTS, Flow, FlowKey, Side},
     scan::{STEPS, Scanned, Work},
     tls::Hello,
-    track::{Desk, Store},
+    track::{Desk, Reading, Store},
 };
 
 use super::scan_step;
@@ -213,7 +213,9 @@ impl Store for Maps {
     }
 
     #[inline(always)]
-    fn scan(&self, key: &FlowKey, side: &mut Side, at: u32, len: u32, asked_head: bool) -> Scanned {
+    fn scan(&self, key: &FlowKey, side: &mut Side, reading: Reading) -> Scanned {
+        let Reading { mut at, mut len, asked_head, heads_only } = reading;
+        let window = if heads_only { 0 } else { SCAN_WINDOW.load() };
         let Some(scratch) = scratch() else {
             return Scanned::default();
         };
@@ -222,14 +224,13 @@ impl Store for Maps {
             side.lose();
             return Scanned::default();
         }
-        scratch.work.prepare(side, SCAN_WINDOW.load(), asked_head);
+        scratch.work.prepare(side, window, asked_head);
         if scratch.work.reads_hello()
             && let Some(hello) = HELLOS.get_ptr(key)
         {
             // SAFETY: as for flows.
             scratch.work.record.hello = unsafe { *hello };
         }
-        let (mut at, mut len) = (at, len);
         for _ in 0..STEPS {
             if len == 0 {
                 break;

@@ -65,6 +65,7 @@ pub(super) fn account<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
             store.count(Counter::RingFull);
         }
     }
+    flow.quiet = if moved || news == Some(true) { 0 } else { flow.quiet.saturating_add(1) };
     match news {
         Some(true) => {
             if !store.emit(edge, value, client_port) {

@@ -5,6 +5,7 @@ use std::{
     net::{Ipv4Addr, Ipv6Addr},
 };
 
+use detector_ebpf::evidence::Evidence;
 use detector_tests::frames::{ACK, FIN, Frame, PSH, QINQ, RST, SYN, VLAN};
 
 use super::Passed;
@@ -342,6 +343,20 @@ fn turns() -> Vec<Case> {
                 mcp(counters, edges);
             },
         },
+        case("the same, over and over", said(again(40)), |counters, edges| {
+            mcp(counters, edges);
+            assert!(counters.get("thinned").is_some_and(|count| *count > 10), "{counters:?}");
+        }),
+        case(
+            "the same, over and over, and then a call",
+            said(again(40).into_iter().chain([up(client().seq(101 + 40 * PING.len() as u32).payload(CALL))])),
+            |_, edges| {
+                let evidence =
+                    edges.values().next().and_then(|value| value.split("evidence: ").nth(1)).unwrap();
+                let evidence: u64 = evidence.split(',').next().unwrap().parse().unwrap();
+                assert_ne!(evidence & Evidence::AUTH_BEARER.0, 0, "its head was not read");
+            },
+        ),
         case(
             "a call after its end",
             said([
@@ -352,6 +367,13 @@ fn turns() -> Vec<Case> {
             mcp,
         ),
     ]
+}
+
+const PING: &str = "POST /mcp HTTP/1.1\r\nMcp-Session-Id: 1\r\nContent-Length: 40\r\n\r\n{\"jsonrpc\":\"2.0\",\"id\":1,\"method\":\"ping\"}";
+
+/// The same message, over and over.
+fn again(count: u32) -> Vec<Passed> {
+    (0..count).map(|index| up(client().seq(101 + index * PING.len() as u32).payload(PING))).collect()
 }
 
 /// Connections from different ports that each make a call.
