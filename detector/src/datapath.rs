@@ -148,7 +148,9 @@ impl Datapath {
 
     /// The events, once.
     pub fn take_events(&self) -> Option<Events> {
-        Events::open(self.ebpf().take_map(names::EVENTS)?).ok()
+        let mut ebpf = self.ebpf();
+        let ring = ebpf.take_map(names::EVENTS)?;
+        Events::open(ring, &mut ebpf).ok()
     }
 
     /// All edges with their totals. Those that have been silent for long are forgotten in the kernel when the

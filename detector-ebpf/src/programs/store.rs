@@ -252,6 +252,10 @@ impl Store for Maps {
         }
         if scratch.work.reads_hello() {
             // Without room the names are lost; the connection stays TLS.
+            #[expect(
+                clippy::needless_borrows_for_generic_args,
+                reason = "by value it would be copied to the stack, which is too small"
+            )]
             let _kept = HELLOS.insert(key, &scratch.work.record.hello, 0);
         }
         *side = scratch.work.side;
