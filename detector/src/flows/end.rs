@@ -9,7 +9,7 @@ use detector_ebpf::edge::EdgeKey;
 
 use crate::cluster::{
     Holder, Store,
-    objects::{Name, Pod, Service},
+    objects::{Name, Pod, Service, Uid},
 };
 
 /// Who is at one end of a flow.
@@ -54,7 +54,7 @@ pub enum End {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EndId {
     /// A pod, by uid.
-    Pod(Arc<str>),
+    Pod(Uid),
     /// A service.
     Service(Name),
     /// A node, by name.
@@ -68,7 +68,7 @@ impl End {
     #[must_use]
     pub fn id(&self) -> EndId {
         match self {
-            Self::Pod { pod, .. } => EndId::Pod(Arc::clone(&pod.uid)),
+            Self::Pod { pod, .. } => EndId::Pod(pod.uid),
             Self::Service { service, .. } => EndId::Service(service.name.clone()),
             Self::Node { name, .. } if !name.is_empty() => EndId::Node(Arc::clone(name)),
             Self::Node { address, .. } | Self::External { address } | Self::Unknown { address } => {
@@ -122,8 +122,9 @@ pub(super) struct Resolved {
 /// Who was at both ends of an edge.
 pub(super) fn resolve(store: &Store, key: &EdgeKey) -> Resolved {
     let from_pod = key.flags & EdgeKey::FROM_POD != 0;
-    let (client, client_waits) = identify(store, key.client, from_pod);
-    let (mut server, server_waits) = identify(store, key.server, !from_pod);
+    let (client, client_waits) = identify(key.client, from_pod, |address| store.lookup(address));
+    let dialled = |address| store.lookup_server(address, key.server_port);
+    let (mut server, server_waits) = identify(key.server, !from_pod, dialled);
     let mut port = key.server_port;
     if let End::Service { service, behind, address } = &mut server {
         let backends = store.backends(service, port);
@@ -140,9 +141,13 @@ pub(super) fn resolve(store: &Store, key: &EdgeKey) -> Resolved {
 }
 
 /// Who has an address; `behind_interface` says that a pod must have it, for its interface showed it.
-fn identify(store: &Store, address: [u8; 16], behind_interface: bool) -> (End, bool) {
+fn identify(
+    address: [u8; 16],
+    behind_interface: bool,
+    lookup: impl FnOnce(IpAddr) -> Option<Holder>,
+) -> (End, bool) {
     let address = Ipv6Addr::from(address).to_canonical();
-    match store.lookup(address) {
+    match lookup(address) {
         Some(Holder::Pod(pod)) => (End::Pod { pod, address }, false),
         Some(Holder::Service(service)) => (End::Service { service, behind: None, address }, false),
         Some(Holder::Node(name)) => (End::Node { name, address }, false),

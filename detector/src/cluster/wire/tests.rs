@@ -32,8 +32,8 @@ fn a_recorded_pod_has_its_identity() {
     let tools = pod(&objects, "mcp-tool-executor-");
     assert_eq!(tools.name.namespace.as_ref(), "mcp-production");
     assert_eq!(
-        (tools.workload.kind, tools.workload.name.as_ref()),
-        (WorkloadKind::Deployment, "mcp-tool-executor")
+        (&tools.workload.kind, tools.workload.name.as_ref()),
+        (&WorkloadKind::Deployment, "mcp-tool-executor")
     );
     assert_eq!(tools.node.as_deref(), Some("node1"));
     assert!(!tools.addresses.is_empty());
