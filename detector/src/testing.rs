@@ -31,7 +31,7 @@ pub(crate) fn pod(namespace: &str, name: &str, addresses: &[&str]) -> Pod {
             mesh: Mesh::None,
             labels: Labels::from_iter([("app", name), ("pod-template-hash", "abc")]),
             annotations: Labels::default(),
-            named_ports: Box::new([]),
+            named_ports: Arc::new([]),
         }),
     }
 }

@@ -7,7 +7,7 @@
 use std::{
     collections::BTreeMap,
     hash::{DefaultHasher, Hash, Hasher as _},
-    net::IpAddr,
+    net::{IpAddr, Ipv4Addr, Ipv6Addr},
     ops::Deref,
     sync::Arc,
 };
@@ -153,7 +153,7 @@ pub struct Pod {
     /// The node it is bound to.
     pub node: Option<Arc<str>>,
     /// Its addresses. Empty once the pod has ended, for its addresses may be another pod's by then.
-    pub addresses: Box<[IpAddr]>,
+    pub addresses: Addresses,
     /// What the pods of its workload share.
     pub template: Arc<PodTemplate>,
 }
@@ -174,7 +174,51 @@ pub struct PodTemplate {
     /// Its annotations, those that meshes heed.
     pub annotations: Labels,
     /// Ports of its containers that have a name, for services that point at one by name.
-    pub named_ports: Box<[(Arc<str>, u16)]>,
+    pub named_ports: Arc<[(Arc<str>, u16)]>,
+}
+
+/// The addresses of a pod: one of each family at most, as the API server demands.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Hash)]
+pub struct Addresses {
+    v4: Option<Ipv4Addr>,
+    v6: Option<Ipv6Addr>,
+}
+
+impl Addresses {
+    /// The addresses.
+    pub fn iter(&self) -> impl Iterator<Item = IpAddr> + use<> {
+        let Self { v4, v6 } = *self;
+        v4.map(IpAddr::V4).into_iter().chain(v6.map(IpAddr::V6))
+    }
+
+    /// Whether there is none.
+    #[must_use]
+    pub fn is_empty(&self) -> bool {
+        self.v4.is_none() && self.v6.is_none()
+    }
+
+    /// Whether `address` is one of them.
+    #[must_use]
+    pub fn contains(&self, address: IpAddr) -> bool {
+        match address {
+            IpAddr::V4(v4) => self.v4 == Some(v4),
+            IpAddr::V6(v6) => self.v6 == Some(v6),
+        }
+    }
+}
+
+impl FromIterator<IpAddr> for Addresses {
+    /// The first of each family counts.
+    fn from_iter<I: IntoIterator<Item = IpAddr>>(addresses: I) -> Self {
+        let mut out = Self::default();
+        for address in addresses {
+            match address {
+                IpAddr::V4(v4) => out.v4 = out.v4.or(Some(v4)),
+                IpAddr::V6(v6) => out.v6 = out.v6.or(Some(v6)),
+            }
+        }
+        out
+    }
 }
 
 impl Deref for Pod {

@@ -297,8 +297,8 @@ impl Store {
     fn apply_pod(&mut self, pod: Pod) -> bool {
         if pod.host_network {
             let node = pod.node.as_ref().unwrap_or(&pod.name.name);
-            for address in &pod.addresses {
-                self.node_by_address.entry(*address).or_insert_with(|| Arc::clone(node));
+            for address in pod.addresses.iter() {
+                self.node_by_address.entry(address).or_insert_with(|| Arc::clone(node));
             }
         }
         self.pods.apply(pod)

@@ -210,7 +210,7 @@ impl WirePod {
             uid,
             name,
             node: spec.node_name.filter(|node| !node.is_empty()).map(Into::into),
-            addresses: addresses.into(),
+            addresses: addresses.into_iter().collect(),
             template: Arc::new(PodTemplate {
                 workload,
                 service_account: spec

@@ -4,89 +4,36 @@
 //! names that recur are held once, and the indices hold pointers, not keys: the key is read through them.
 
 use std::{
-    borrow::Borrow,
-    collections::{HashMap, HashSet},
-    hash::{Hash, Hasher},
+    collections::{HashMap, HashSet, hash_map::RandomState},
+    hash::BuildHasher as _,
     net::IpAddr,
     sync::Arc,
 };
+
+use hashbrown::{HashTable, hash_table::Entry};
 
 use crate::cluster::{
     objects::{Name, OwnerKind, Pod, PodTemplate, Uid},
     workload::Workload,
 };
 
-/// A pod, found by its uid.
-#[derive(Debug)]
-struct ByUid(Arc<Pod>);
-
-impl Borrow<Uid> for ByUid {
-    fn borrow(&self) -> &Uid {
-        &self.0.uid
-    }
-}
-
-impl PartialEq for ByUid {
-    fn eq(&self, other: &Self) -> bool {
-        self.0.uid == other.0.uid
-    }
-}
-
-impl Eq for ByUid {}
-
-impl Hash for ByUid {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        self.0.uid.hash(state);
-    }
-}
-
-/// A pod, found by one of its addresses.
-#[derive(Debug)]
-struct ByAddress {
-    pod: Arc<Pod>,
-    index: u8,
-}
-
-impl ByAddress {
-    const NONE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::UNSPECIFIED);
-}
-
-impl Borrow<IpAddr> for ByAddress {
-    fn borrow(&self) -> &IpAddr {
-        // Made with an index that is there, of a pod that does not change.
-        self.pod.addresses.get(usize::from(self.index)).unwrap_or(&Self::NONE)
-    }
-}
-
-impl PartialEq for ByAddress {
-    fn eq(&self, other: &Self) -> bool {
-        let (one, other): (&IpAddr, &IpAddr) = (self.borrow(), other.borrow());
-        one == other
-    }
-}
-
-impl Eq for ByAddress {}
-
-impl Hash for ByAddress {
-    fn hash<H: Hasher>(&self, state: &mut H) {
-        let address: &IpAddr = self.borrow();
-        address.hash(state);
-    }
-}
-
+type NamedPorts = Arc<[(Arc<str>, u16)]>;
 type OwnerKey = (OwnerKind, Name);
 
 /// All pods.
 #[derive(Debug, Default)]
 pub(super) struct Pods {
-    by_uid: HashSet<ByUid>,
-    by_address: HashSet<ByAddress>,
+    hasher: RandomState,
+    by_uid: HashTable<Arc<Pod>>,
+    by_v4: HashTable<Arc<Pod>>,
+    by_v6: HashTable<Arc<Pod>>,
     /// What runs owners whose names do not say it.
     owners: HashMap<OwnerKey, Workload>,
     /// Pods whose owner may have another above it that is not known yet.
     orphans: HashMap<OwnerKey, Vec<Uid>>,
     strings: HashSet<Arc<str>>,
     templates: HashSet<Arc<PodTemplate>>,
+    ports: HashSet<NamedPorts>,
     /// Pods that went since the shared parts were last looked through.
     removed: usize,
 }
@@ -115,8 +62,7 @@ impl Pods {
 
     /// Forgets a pod; whether it was there.
     pub(super) fn delete(&mut self, uid: Uid) -> bool {
-        let Some(ByUid(pod)) = self.by_uid.take(&uid) else { return false };
-        self.unlink(&pod);
+        let Some(pod) = self.take(uid) else { return false };
         if let Some(kind) = OwnerKind::of(&pod.workload) {
             let key = (kind, Name::new(Arc::clone(&pod.name.namespace), Arc::clone(&pod.workload.name)));
             if let Some(orphans) = self.orphans.get_mut(&key) {
@@ -131,6 +77,7 @@ impl Pods {
         if self.removed > 1024 + self.by_uid.len() / 4 {
             self.removed = 0;
             self.templates.retain(|template| Arc::strong_count(template) > 1);
+            self.ports.retain(|ports| Arc::strong_count(ports) > 1);
             self.strings.retain(|text| Arc::strong_count(text) > 1);
         }
         true
@@ -146,8 +93,7 @@ impl Pods {
         let waiting = self.orphans.remove(&key).unwrap_or_default();
         self.owners.insert(key, workload.clone());
         for uid in &waiting {
-            let Some(ByUid(known)) = self.by_uid.take(uid) else { continue };
-            self.unlink(&known);
+            let Some(known) = self.take(*uid) else { continue };
             let mut pod = Pod::clone(&known);
             Arc::make_mut(&mut pod.template).workload = workload.clone();
             self.insert(pod);
@@ -166,16 +112,17 @@ impl Pods {
     }
 
     pub(super) fn get(&self, uid: Uid) -> Option<&Arc<Pod>> {
-        self.by_uid.get(&uid).map(|ByUid(pod)| pod)
+        self.by_uid.find(self.hasher.hash_one(uid), |pod| pod.uid == uid)
     }
 
     /// The pod that has an address. Does not allocate.
     pub(super) fn at(&self, address: IpAddr) -> Option<&Arc<Pod>> {
-        self.by_address.get(&address).map(|found| &found.pod)
+        let table = if address.is_ipv4() { &self.by_v4 } else { &self.by_v6 };
+        table.find(self.hasher.hash_one(address), |pod| pod.addresses.contains(address))
     }
 
     pub(super) fn iter(&self) -> impl Iterator<Item = &Arc<Pod>> {
-        self.by_uid.iter().map(|ByUid(pod)| pod)
+        self.by_uid.iter()
     }
 
     pub(super) fn len(&self) -> usize {
@@ -185,22 +132,40 @@ impl Pods {
     fn insert(&mut self, mut pod: Pod) {
         self.share(&mut pod);
         let pod = Arc::new(pod);
+        let hasher = &self.hasher;
         if !pod.host_network {
-            for index in 0..u8::try_from(pod.addresses.len()).unwrap_or(u8::MAX) {
-                // The address passes on to this pod from whoever had it.
-                self.by_address.replace(ByAddress { pod: Arc::clone(&pod), index });
+            for address in pod.addresses.iter() {
+                let v4 = address.is_ipv4();
+                let table = if v4 { &mut self.by_v4 } else { &mut self.by_v6 };
+                let key = |pod: &Arc<Pod>| {
+                    let own = pod.addresses.iter().find(|own| own.is_ipv4() == v4);
+                    own.map_or(0, |own| hasher.hash_one(own))
+                };
+                let holder =
+                    table.entry(hasher.hash_one(address), |pod| pod.addresses.contains(address), key);
+                match holder {
+                    // The address passes on to this pod from whoever had it.
+                    Entry::Occupied(mut holder) => *holder.get_mut() = Arc::clone(&pod),
+                    Entry::Vacant(free) => drop(free.insert(Arc::clone(&pod))),
+                }
             }
         }
-        self.by_uid.replace(ByUid(pod));
+        self.by_uid.insert_unique(hasher.hash_one(pod.uid), pod, |pod| hasher.hash_one(pod.uid));
     }
 
-    /// Takes a pod out of the addresses, but for those that have passed on to a successor.
-    fn unlink(&mut self, pod: &Arc<Pod>) {
-        for address in &pod.addresses {
-            if self.at(*address).is_some_and(|holder| Arc::ptr_eq(holder, pod)) {
-                self.by_address.remove(address);
+    /// Takes a pod out, of the addresses too.
+    fn take(&mut self, uid: Uid) -> Option<Arc<Pod>> {
+        let found = self.by_uid.find_entry(self.hasher.hash_one(uid), |pod| pod.uid == uid).ok()?;
+        let (pod, _) = found.remove();
+        for address in pod.addresses.iter() {
+            let table = if address.is_ipv4() { &mut self.by_v4 } else { &mut self.by_v6 };
+            // Not what has passed on to a successor.
+            let own = |holder: &Arc<Pod>| Arc::ptr_eq(holder, &pod);
+            if let Ok(found) = table.find_entry(self.hasher.hash_one(address), own) {
+                let (_pod, _) = found.remove();
             }
         }
+        Some(pod)
     }
 
     /// Has the pod share what others have too.
@@ -208,6 +173,13 @@ impl Pods {
         self.share_text(&mut pod.name.namespace);
         if let Some(node) = &mut pod.node {
             self.share_text(node);
+        }
+        if let Some(known) = self.ports.get(&pod.template.named_ports) {
+            if !Arc::ptr_eq(known, &pod.template.named_ports) {
+                Arc::make_mut(&mut pod.template).named_ports = Arc::clone(known);
+            }
+        } else {
+            self.ports.insert(Arc::clone(&pod.template.named_ports));
         }
         match self.templates.get(&pod.template) {
             Some(known) => pod.template = Arc::clone(known),
