@@ -8,7 +8,7 @@
 //! | `interfaces` | netlink | `attach`, by a bounded channel that it waits for |
 //! | `attach` | `interfaces` | the datapath |
 //! | `detect` | the datapath's events and edges | flows, findings, outputs |
-//! | `manifests` | files | the identity store |
+//! | `manifests` or `kubernetes` | files or the API server | the identity store |
 //! | `admin` | the admin port | — |
 
 mod attach;
@@ -31,8 +31,11 @@ use tokio_util::sync::CancellationToken;
 use self::{attach::Attacher, detect::Detector};
 use crate::{
     admin::Admin,
-    cluster::{ManifestSource, SharedStore},
-    config::Config,
+    cluster::{
+        ManifestSource, SharedStore, TrustDomain,
+        kubernetes::{KubernetesSource, Timing},
+    },
+    config::{Config, Identities},
     datapath::{Datapath, DatapathConfig},
     findings::Rules,
     interfaces::Watcher,
@@ -140,7 +143,7 @@ fn ended(task: Result<Ended, tokio::task::JoinError>, unasked: bool) -> Result<(
 async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
     let Config {
         interfaces,
-        manifests,
+        identities,
         node_name,
         trust_domain,
         log_flows,
@@ -168,7 +171,8 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
     };
 
     // The admin port is open before the programs are loaded, so that it can say what is waited for.
-    let lines = LineLog::start(trust_domain, std::io::stdout()).context("start the line writer")?;
+    let trust_domain = TrustDomain::new(trust_domain.as_deref());
+    let lines = LineLog::start(trust_domain.clone(), std::io::stdout()).context("start the line writer")?;
     let loaded = Arc::new(OnceLock::<Arc<Datapath>>::new());
     let reading = Arc::clone(&loaded);
     let metrics = Metrics::new(
@@ -206,26 +210,41 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
     let store = SharedStore::default();
     store.write().set_local_node(&node_name);
 
-    if manifests.is_empty() {
-        tracing::warn!("no --manifests: findings name addresses, not pods");
-        drop(identities_ready);
-    } else {
-        let gauge = Arc::clone(&metrics);
-        let source = ManifestSource::new(manifests, store.clone(), move |manifests| {
-            gauge.manifest_errors(manifests.errors.len());
-            for error in &manifests.errors {
-                tracing::error!("{:#}", DisplayChain(error));
-            }
-            tracing::info!(
-                files = manifests.files,
-                objects = manifests.objects.len(),
-                ignored = manifests.ignored,
-                errors = manifests.errors.len(),
-                "manifests read"
+    match identities {
+        Identities::None => {
+            tracing::warn!("no --identities and no --manifests: findings name addresses, not pods");
+            drop(identities_ready);
+        }
+        Identities::Manifests(manifests) => {
+            let gauge = Arc::clone(&metrics);
+            let source = ManifestSource::new(manifests, store.clone(), move |manifests| {
+                gauge.manifest_errors(manifests.errors.len());
+                for error in &manifests.errors {
+                    tracing::error!("{:#}", DisplayChain(error));
+                }
+                tracing::info!(
+                    files = manifests.files,
+                    objects = manifests.objects.len(),
+                    ignored = manifests.ignored,
+                    errors = manifests.errors.len(),
+                    "manifests read"
+                );
+            });
+            let cancel = cancel.clone();
+            spawn("manifests", Box::pin(async move { Ok(source.run(cancel, identities_ready).await?) }));
+        }
+        Identities::Kubernetes(access) => {
+            let source = KubernetesSource::new(access, store.clone(), trust_domain, Timing::default());
+            metrics.watches(source.health()).context("register metrics")?;
+            let cancel = cancel.clone();
+            spawn(
+                "kubernetes",
+                Box::pin(async move {
+                    source.run(cancel, identities_ready).await;
+                    Ok(())
+                }),
             );
-        });
-        let cancel = cancel.clone();
-        spawn("manifests", Box::pin(async move { Ok(source.run(cancel, identities_ready).await?) }));
+        }
     }
 
     let (changes, incoming) = mpsc::channel(Watcher::QUEUE);

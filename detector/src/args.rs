@@ -49,6 +49,22 @@ pub struct RunArgs {
     )]
     pub interfaces: Select,
 
+    /// Where it is known from who has which address
+    ///
+    /// `kubernetes` watches the API server, `manifests` reads files. In a cluster it is the API server, unless
+    /// --manifests is given.
+    #[arg(long, value_name = "SOURCE", env = "PLAINSIGHT_IDENTITIES", help_heading = "Who is who")]
+    pub identities: Option<IdentitySource>,
+
+    /// Reach the API server by this kubeconfig [default: the pod's service account; outside a cluster
+    /// KUBECONFIG, or ~/.kube/config]
+    #[arg(long, value_name = "FILE", env = "PLAINSIGHT_KUBECONFIG", help_heading = "Who is who")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME", env = "PLAINSIGHT_CONTEXT", help_heading = "Who is who")]
+    pub context: Option<String>,
+
     /// Read pods, services, nodes and policy from Kubernetes YAML or JSON
     ///
     /// A file, or a folder with all *.yaml, *.yml and *.json below it; what `kubectl get -o yaml` prints,
@@ -61,15 +77,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", env = "PLAINSIGHT_NODE_NAME", help_heading = "Who is who")]
     pub node_name: Option<String>,
 
-    /// Trust domain of the cluster's SPIFFE ids
-    #[arg(
-        long,
-        value_name = "DOMAIN",
-        default_value = "cluster.local",
-        env = "PLAINSIGHT_TRUST_DOMAIN",
-        help_heading = "Who is who"
-    )]
-    pub trust_domain: String,
+    /// Trust domain of the cluster's SPIFFE ids [default: Istio's where its configuration can be read, else
+    /// cluster.local]
+    #[arg(long, value_name = "DOMAIN", env = "PLAINSIGHT_TRUST_DOMAIN", help_heading = "Who is who")]
+    pub trust_domain: Option<String>,
 
     /// Write a JSON line for each flow too, not for findings alone
     #[arg(long, env = "PLAINSIGHT_LOG_FLOWS", help_heading = "What to report")]
@@ -182,6 +193,15 @@ pub struct RunArgs {
         help_heading = "Limits"
     )]
     pub flow_idle: NonZeroU32,
+}
+
+/// Where identities come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IdentitySource {
+    /// The Kubernetes API.
+    Kubernetes,
+    /// Files.
+    Manifests,
 }
 
 /// How the log is written.

@@ -6,6 +6,7 @@
 //! Kubernetes objects.
 
 mod identity;
+pub mod kubernetes;
 mod manifests;
 mod mesh;
 pub mod objects;

@@ -9,7 +9,10 @@ use detector::{
     config::Config,
 };
 use tracing_subscriber::{
-    Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 /// `EX_USAGE` of sysexits.h: the command line was wrong, and starting again will not help.
@@ -44,7 +47,11 @@ fn main() -> ExitCode {
 
 fn start_log(config: &Config) {
     // Parsed once already, so the default never speaks.
-    let filter: Targets = config.log.parse().unwrap_or_default();
+    let mut filter: Targets = config.log.parse().unwrap_or_default();
+    // kube logs every failed request as an error; the watches say what it means, once.
+    if !filter.iter().any(|(target, _)| target.starts_with("kube")) {
+        filter = filter.with_target("kube_client", LevelFilter::OFF);
+    }
     let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
     let layer = match config.log_format {
         LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),

@@ -41,6 +41,12 @@ impl TrustDomain {
         Arc::clone(&self.name.read().unwrap_or_else(PoisonError::into_inner))
     }
 
+    /// The SPIFFE id of a pod's service account: Istio's form, which is SPIRE's default too.
+    #[must_use]
+    pub fn spiffe_id(&self, pod: &Pod) -> String {
+        format!("spiffe://{self}/ns/{}/sa/{}", pod.name.namespace, pod.service_account)
+    }
+
     /// The identity that a pod's proxy shows: Linkerd's is a DNS name, all others are SPIFFE ids.
     #[must_use]
     pub fn identity(&self, pod: &Pod) -> String {
@@ -49,7 +55,7 @@ impl TrustDomain {
             (Mesh::Linkerd, Some(control_plane)) => {
                 format!("{account}.{namespace}.serviceaccount.identity.{control_plane}.{self}")
             }
-            _ => format!("spiffe://{self}/ns/{namespace}/sa/{account}"),
+            _ => self.spiffe_id(pod),
         }
     }
 }

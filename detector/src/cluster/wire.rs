@@ -9,8 +9,7 @@ mod expected_sources;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Deserializer};
 
 use super::{
     mesh::{self, Mesh, Signs},
@@ -40,17 +39,21 @@ pub enum DecodeError {
 /// # Errors
 ///
 /// A field that is read is missing or wrong.
-pub fn decode(api_version: &str, kind: &str, object: Value) -> Result<Option<Object>, DecodeError> {
+pub fn decode<'de, D: Deserializer<'de>>(
+    api_version: &str,
+    kind: &str,
+    object: D,
+) -> Result<Option<Object>, DecodeError> {
     let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
     Ok(Some(match (group, kind) {
-        ("", "Pod") => read::<WirePod>(object)?.into_object()?,
-        ("", "Service") => read::<WireService>(object)?.into_object()?,
-        ("", "Node") => read::<WireNode>(object)?.into_object()?,
-        ("", "Namespace") => read::<WireNamed>(object)?.into_namespace()?,
-        ("", "ServiceAccount") => read::<WireNamed>(object)?.into_service_account()?,
-        ("discovery.k8s.io", "EndpointSlice") => read::<WireEndpointSlice>(object)?.into_object()?,
-        ("apps", "ReplicaSet") => read::<WireNamed>(object)?.into_owner(OwnerKind::ReplicaSet)?,
-        ("batch", "Job") => read::<WireNamed>(object)?.into_owner(OwnerKind::Job)?,
+        ("", "Pod") => read::<WirePod, D>(object)?.into_object()?,
+        ("", "Service") => read::<WireService, D>(object)?.into_object()?,
+        ("", "Node") => read::<WireNode, D>(object)?.into_object()?,
+        ("", "Namespace") => read::<WireNamed, D>(object)?.into_namespace()?,
+        ("", "ServiceAccount") => read::<WireNamed, D>(object)?.into_service_account()?,
+        ("discovery.k8s.io", "EndpointSlice") => read::<WireEndpointSlice, D>(object)?.into_object()?,
+        ("apps", "ReplicaSet") => read::<WireNamed, D>(object)?.into_owner(OwnerKind::ReplicaSet)?,
+        ("batch", "Job") => read::<WireNamed, D>(object)?.into_owner(OwnerKind::Job)?,
         ("plainsight.dev", "ExpectedSources") => {
             if api_version != "plainsight.dev/v1alpha1" {
                 return Err(field(
@@ -58,13 +61,13 @@ pub fn decode(api_version: &str, kind: &str, object: Value) -> Result<Option<Obj
                     format!("{api_version:?} is not known, plainsight.dev/v1alpha1 is"),
                 ));
             }
-            read::<expected_sources::WireExpectedSources>(object)?.into_object()?
+            read::<expected_sources::WireExpectedSources, D>(object)?.into_object()?
         }
         _ => return Ok(None),
     }))
 }
 
-fn read<T: for<'de> Deserialize<'de>>(object: Value) -> Result<T, DecodeError> {
+fn read<'de, T: Deserialize<'de>, D: Deserializer<'de>>(object: D) -> Result<T, DecodeError> {
     serde_path_to_error::deserialize(object)
         .map_err(|error| field(&error.path().to_string(), error.inner().to_string()))
 }

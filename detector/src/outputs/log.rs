@@ -17,6 +17,7 @@ use std::{
 use serde::Serialize;
 
 use crate::{
+    cluster::TrustDomain,
     findings::Finding,
     flows::{End, Flow, Timestamp},
 };
@@ -24,7 +25,7 @@ use crate::{
 /// Writes findings and flows.
 #[derive(Debug)]
 pub struct LineLog {
-    trust_domain: String,
+    trust_domain: TrustDomain,
     queue: SyncSender<Vec<u8>>,
     lost: Arc<AtomicU64>,
     writer: thread::JoinHandle<io::Result<()>>,
@@ -34,12 +35,12 @@ impl LineLog {
     /// Lines that wait for the reader of standard output before any is lost.
     pub const QUEUE: usize = 4096;
 
-    /// Starts the thread that writes to `out`. Identities are given as SPIFFE ids of `trust_domain`.
+    /// Starts the thread that writes to `out`. Identities are those of `trust_domain`.
     ///
     /// # Errors
     ///
     /// The thread cannot be started.
-    pub fn start(trust_domain: String, mut out: impl Write + Send + 'static) -> io::Result<Self> {
+    pub fn start(trust_domain: TrustDomain, mut out: impl Write + Send + 'static) -> io::Result<Self> {
         let (queue, lines) = sync_channel::<Vec<u8>>(Self::QUEUE);
         let writer = thread::Builder::new().name("lines".to_owned()).spawn(move || {
             while let Ok(line) = lines.recv() {
@@ -161,10 +162,8 @@ impl LineLog {
             }
             body.workload = Some(WorkloadBody { kind: pod.workload.kind.as_str(), name: &pod.workload.name });
             body.service_account = Some(&pod.service_account);
-            body.spiffe_id = Some(format!(
-                "spiffe://{}/ns/{}/sa/{}",
-                self.trust_domain, pod.name.namespace, pod.service_account
-            ));
+            body.spiffe_id = Some(self.trust_domain.spiffe_id(pod));
+            body.mesh = Some(pod.mesh.as_str());
         }
         body
     }
@@ -224,6 +223,8 @@ struct EndBody<'a> {
     service_account: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     spiffe_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mesh: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<&'a str>,
     address: String,

@@ -5,6 +5,7 @@
 
 mod capped;
 mod kernel;
+mod watches;
 
 use std::{
     collections::HashMap,
@@ -22,9 +23,10 @@ pub use self::kernel::{Fill, KernelReading};
 use self::{
     capped::{Capped, Labels},
     kernel::KernelCollector,
+    watches::WatchCollector,
 };
 use crate::{
-    cluster::Census,
+    cluster::{Census, kubernetes::Health},
     findings::{FindingId, Severity},
     flows::{End, Update},
 };
@@ -130,6 +132,15 @@ impl Metrics {
             }
         }
         Ok(metrics)
+    }
+
+    /// Registers the metrics of the watches on the Kubernetes API.
+    ///
+    /// # Errors
+    ///
+    /// They are registered already.
+    pub fn watches(&self, health: Health) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(WatchCollector::new(health)?))
     }
 
     /// Counts the connections of an update.
