@@ -18,7 +18,10 @@ use std::{
     fs,
     net::{Ipv4Addr, SocketAddr},
     path::{Path, PathBuf},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread,
     time::Duration,
 };
@@ -34,6 +37,7 @@ pub use self::{
     objects::Resource,
     serve::Tls,
 };
+use crate::wait;
 
 /// A running double.
 #[derive(Debug)]
@@ -52,6 +56,8 @@ struct Shared {
     changed: signal::Sender<u64>,
     /// Whether connections are accepted; `None` ends the thread.
     power: signal::Sender<Option<bool>>,
+    /// Whether connections are accepted now.
+    up: AtomicBool,
     /// Rises when all open watches shall end.
     hang_up: signal::Sender<u64>,
 }
@@ -108,6 +114,7 @@ impl ApiServer {
             counts: Counts::default(),
             changed: signal::Sender::new(0),
             power: signal::Sender::new(Some(true)),
+            up: AtomicBool::new(true),
             hang_up: signal::Sender::new(0),
         });
         let runtime = tokio::runtime::Builder::new_current_thread()
@@ -238,9 +245,19 @@ impl ApiServer {
         self.shared.hang_up.send_modify(|times| *times += 1);
     }
 
-    /// Goes away: connections end, new ones are refused. `true` comes back on the same port.
+    /// Goes away: connections end, new ones are refused. `true` comes back on the same port. Returns when it
+    /// has come to pass.
+    ///
+    /// # Panics
+    ///
+    /// Its thread has ended, or the port was taken meanwhile.
+    #[expect(clippy::expect_used, reason = "a double that cannot is a failed test")]
     pub fn power(&self, on: bool) {
         self.shared.power.send_replace(Some(on));
+        wait::until("API server", Duration::from_secs(10), || {
+            Ok((self.shared.up.load(Ordering::Relaxed) == on).then_some(()))
+        })
+        .expect("the API server follows its switch");
     }
 
     /// Demands this bearer token from now on. Open watches go on, as they do with a real server.

@@ -1,6 +1,11 @@
 //! Owns the connections: accepting, TLS, going away and coming back.
 
-use std::{io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    io,
+    net::SocketAddr,
+    sync::{Arc, atomic::Ordering},
+    time::Duration,
+};
 
 use anyhow::{Context as _, Result};
 use hyper::{server::conn::http1, service::service_fn};
@@ -84,6 +89,7 @@ pub(super) async fn run(listener: std::net::TcpListener, address: SocketAddr, sh
             Some(false) => {
                 listener = None;
                 connections.shutdown().await;
+                shared.up.store(false, Ordering::Relaxed);
                 if power.changed().await.is_err() {
                     break;
                 }
@@ -91,6 +97,7 @@ pub(super) async fn run(listener: std::net::TcpListener, address: SocketAddr, sh
             Some(true) => {
                 let Some(open) = &listener else {
                     listener = reopen(address).await;
+                    shared.up.store(listener.is_some(), Ordering::Relaxed);
                     continue;
                 };
                 tokio::select! {
