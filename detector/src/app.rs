@@ -33,9 +33,10 @@ use crate::{
     admin::Admin,
     cluster::{
         ManifestSource, SharedStore, TrustDomain,
-        kubernetes::{KubernetesSource, Timing},
+        kubernetes::{Health, KubernetesSource, Timing},
     },
     config::{Config, Identities},
+    coverage::Coverage,
     datapath::{Datapath, DatapathConfig},
     findings::Rules,
     interfaces::Watcher,
@@ -182,6 +183,14 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
     let metrics = Arc::new(metrics.context("register metrics")?);
     let admin = Admin::bind(listen, Arc::clone(&metrics), readiness.clone(), heartbeat.clone()).await?;
     tracing::info!(address = %admin.address()?, "admin port is open");
+    let store = SharedStore::default();
+    store.write().set_local_node(&node_name);
+    let coverage = Coverage::default();
+    let watches = Arc::new(OnceLock::<Health>::new());
+    admin.details({
+        let (store, coverage, watches) = (store.clone(), coverage.clone(), Arc::clone(&watches));
+        move || details(&store, &coverage, watches.get())
+    });
     let token = cancel.clone();
     spawn(
         "admin",
@@ -206,9 +215,6 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
     let events = datapath.take_events().context("the kernel's events are taken already")?;
     let _first = loaded.set(Arc::clone(&datapath));
     drop(programs_ready);
-
-    let store = SharedStore::default();
-    store.write().set_local_node(&node_name);
 
     match identities {
         Identities::None => {
@@ -236,6 +242,7 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
         Identities::Kubernetes(access) => {
             let source = KubernetesSource::new(access, store.clone(), trust_domain, Timing::default());
             metrics.watches(source.health()).context("register metrics")?;
+            let _first = watches.set(source.health());
             let cancel = cancel.clone();
             spawn(
                 "kubernetes",
@@ -252,17 +259,31 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
     let token = cancel.clone();
     spawn("interfaces", Box::pin(async move { Ok(watcher.run(token, interfaces_ready).await?) }));
 
-    let attacher = Attacher::new(Arc::clone(&datapath), store.clone(), Arc::clone(&metrics));
+    let attacher =
+        Attacher::new(Arc::clone(&datapath), store.clone(), Arc::clone(&metrics), coverage.clone());
     spawn("attach", Box::pin(attacher.run(incoming, cancel.clone(), attached_ready)));
 
     let rules = Rules { plaintext_other: report_other_plaintext };
-    let detector = Detector::new(datapath, store, rules, log_flows, lines, metrics, heartbeat)?;
+    let detector = Detector::new(datapath, store, coverage, rules, log_flows, lines, metrics, heartbeat)?;
     spawn("detect", Box::pin(detector.run(events, cancel.clone())));
 
     Ok((tasks, cancel))
 }
 
 type Task = std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+/// What `/readyz?verbose` says: how the watches do, and every pod of the node.
+fn details(store: &SharedStore, coverage: &Coverage, watches: Option<&Health>) -> String {
+    let mut text = String::new();
+    for watch in watches.into_iter().flat_map(Health::snapshot) {
+        let (resource, state, age) = (watch.resource, watch.state.as_str(), watch.stale.as_secs());
+        text.push_str(&format!("watch         {resource}: {state}, last word {age} s ago\n"));
+    }
+    for pod in coverage.report(&store.read()) {
+        text.push_str(&format!("{pod}\n"));
+    }
+    text
+}
 
 fn kernel_reading(datapath: &Datapath) -> KernelReading {
     let counters = datapath

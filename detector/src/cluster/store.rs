@@ -181,6 +181,12 @@ impl Store {
         self.local_node = name.into();
     }
 
+    /// What the detector's own node is called.
+    #[must_use]
+    pub fn local_node(&self) -> &str {
+        &self.local_node
+    }
+
     /// Who has `address` now.
     #[must_use]
     pub fn lookup(&self, address: IpAddr) -> Option<Holder> {
