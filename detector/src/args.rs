@@ -30,6 +30,25 @@ pub enum Command {
     /// to standard error. Ends with status 0 on SIGTERM and Ctrl-C, 1 on a failure, 64 on wrong usage; a
     /// second Ctrl-C ends it at once.
     Run(Box<RunArgs>),
+
+    /// List the pods of this node: observed, or not and why
+    ///
+    /// Asks the daemon that runs on this node. The list stands after the lines on readiness and on the watches.
+    Coverage(CoverageArgs),
+}
+
+/// Flags of `coverage`.
+#[derive(Debug, Args)]
+pub struct CoverageArgs {
+    /// Admin port of the daemon
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:9464",
+        env = "PLAINSIGHT_ADMIN",
+        help_heading = "Whom to ask"
+    )]
+    pub admin: SocketAddr,
 }
 
 /// Flags of `run`.
@@ -236,8 +255,8 @@ mod tests {
     fn the_definition_is_sound_and_every_flag_has_its_variable() {
         let command = Cli::command();
         command.clone().debug_assert();
-        let run = command.find_subcommand("run").unwrap();
-        for argument in run.get_arguments().filter(|argument| argument.get_id() != "help") {
+        let arguments = command.get_subcommands().flat_map(|command| command.get_arguments());
+        for argument in arguments.filter(|argument| argument.get_id() != "help") {
             let expected =
                 format!("PLAINSIGHT_{}", argument.get_long().unwrap().replace('-', "_").to_uppercase());
             assert_eq!(argument.get_env().unwrap().to_str(), Some(expected.as_str()));
@@ -263,7 +282,9 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_of_the_design() {
-        let Command::Run(run) = Cli::try_parse_from(["plainsight", "run"]).unwrap().command;
+        let Command::Run(run) = Cli::try_parse_from(["plainsight", "run"]).unwrap().command else {
+            panic!("another command")
+        };
         assert_eq!(run.interfaces.to_string(), "auto");
         assert_eq!((run.scan_window, run.sample_one_in.get()), (4096, 256));
         assert!((run.scan_budget - 2.0).abs() < f64::EPSILON);

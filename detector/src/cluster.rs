@@ -20,7 +20,7 @@ pub use self::{
     manifests::{ManifestError, ManifestSource, Manifests, read},
     mesh::Mesh,
     selector::{Labels, Selector},
-    store::{Backend, Census, Holder, Seen, SharedStore, Store},
+    store::{Backend, Census, Holder, Seen, SharedStore, Spoof, Store},
     wire::{DecodeError, decode},
     workload::{Workload, WorkloadKind},
 };

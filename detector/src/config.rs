@@ -204,7 +204,7 @@ mod tests {
 
     fn config(flags: &[&str]) -> Result<Config, ConfigError> {
         let line = ["plainsight", "run"].iter().chain(flags);
-        let Command::Run(run) = Cli::try_parse_from(line).unwrap().command;
+        let Command::Run(run) = Cli::try_parse_from(line).unwrap().command else { panic!("another command") };
         Config::try_from(*run)
     }
 

@@ -1,12 +1,17 @@
 //! The command `plainsight`: parses, checks, sets the log up, and hands over.
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    net::SocketAddr,
+    process::ExitCode,
+};
 
 use clap::Parser as _;
 use detector::{
     app,
-    args::{Cli, Command, LogFormat},
+    args::{Cli, Command, CoverageArgs, LogFormat},
     config::Config,
+    coverage,
 };
 use tracing_subscriber::{
     Layer as _,
@@ -27,7 +32,10 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let Command::Run(args) = cli.command;
+    let args = match cli.command {
+        Command::Run(args) => args,
+        Command::Coverage(CoverageArgs { admin }) => return coverage(admin),
+    };
     let config = match Config::try_from(*args) {
         Ok(config) => config,
         Err(error) => {
@@ -45,6 +53,17 @@ fn main() -> ExitCode {
     }
 }
 
+fn coverage(admin: SocketAddr) -> ExitCode {
+    let written = coverage::ask(admin).and_then(|text| io::stdout().write_all(text.as_bytes()));
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: ask the daemon at {admin}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn start_log(config: &Config) {
     // Parsed once already, so the default never speaks.
     let mut filter: Targets = config.log.parse().unwrap_or_default();
@@ -52,9 +71,9 @@ fn start_log(config: &Config) {
     if !filter.iter().any(|(target, _)| target.starts_with("kube")) {
         filter = filter.with_target("kube_client", LevelFilter::OFF);
     }
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let layer = match config.log_format {
-        LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).boxed(),
         LogFormat::Json => layer.json().boxed(),
     };
     tracing_subscriber::registry().with(layer.with_filter(filter)).init();

@@ -1,6 +1,12 @@
 //! Owns the attachment: has every pod interface observed, and tries again where it could not be.
 
-use std::{collections::BTreeMap, error::Error, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    error::Error,
+    net::IpAddr,
+    sync::Arc,
+    time::Duration,
+};
 
 use anyhow::Result;
 use tokio::{sync::mpsc, time::MissedTickBehavior};
@@ -20,6 +26,7 @@ pub(super) struct Attacher {
     store: SharedStore,
     metrics: Arc<Metrics>,
     coverage: Coverage,
+    behind: BTreeMap<u32, BTreeSet<IpAddr>>,
     attached: BTreeMap<u32, (Hook, String)>,
     failed: BTreeMap<u32, String>,
 }
@@ -33,7 +40,15 @@ impl Attacher {
         metrics: Arc<Metrics>,
         coverage: Coverage,
     ) -> Self {
-        Self { datapath, store, metrics, coverage, attached: BTreeMap::new(), failed: BTreeMap::new() }
+        Self {
+            datapath,
+            store,
+            metrics,
+            coverage,
+            behind: BTreeMap::new(),
+            attached: BTreeMap::new(),
+            failed: BTreeMap::new(),
+        }
     }
 
     pub(super) async fn run(
@@ -61,7 +76,11 @@ impl Attacher {
             match change {
                 Some(Change::Added { ifindex, name }) => self.attach(ifindex, name),
                 Some(Change::Removed { ifindex }) => self.detach(ifindex),
-                Some(Change::Topology(topology)) => self.coverage.topology(topology),
+                Some(Change::Topology(topology)) => {
+                    self.behind.clone_from(&topology.behind);
+                    self.coverage.topology(topology);
+                    self.tell_links();
+                }
                 Some(Change::LocalAddresses(addresses)) => {
                     self.store.write().set_local_addresses(addresses);
                 }
@@ -111,7 +130,16 @@ impl Attacher {
             tokio::task::block_in_place(|| self.datapath.detach(ifindex));
             self.metrics.interface(hook, false);
             tracing::info!(ifindex, "detached");
+            // Its addresses may be another's in a moment.
+            self.behind.remove(&ifindex);
+            self.tell_links();
         }
+    }
+
+    /// Tells the store which addresses are behind the interfaces of pods; what is behind others proves nothing.
+    fn tell_links(&self) {
+        let pods = self.behind.iter().filter(|(link, _)| self.attached.contains_key(link));
+        self.store.write().set_links(pods.map(|(link, behind)| (*link, behind.clone())).collect());
     }
 
     /// Looks whether the programs still sit where they were put, and puts them there again.

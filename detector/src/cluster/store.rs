@@ -8,7 +8,7 @@ mod pods;
 mod seen;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
@@ -53,6 +53,22 @@ pub struct Census {
     pub expected_sources: usize,
 }
 
+/// Which addresses are behind which of the node's pod interfaces, as the kernel routes and switches.
+#[derive(Debug, Default)]
+struct Links {
+    of: HashMap<IpAddr, u32>,
+    behind: BTreeMap<u32, BTreeSet<IpAddr>>,
+}
+
+/// A source address that is another pod's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spoof {
+    /// The pod whose address it is.
+    pub owner: Arc<Pod>,
+    /// The pod whose interface it came from.
+    pub sender: Arc<Pod>,
+}
+
 /// The identity store.
 #[derive(Debug, Default)]
 pub struct Store {
@@ -70,6 +86,7 @@ pub struct Store {
     expected_sources: HashMap<Name, Arc<ExpectedSources>>,
     local_node: Arc<str>,
     local_addresses: Box<[IpAddr]>,
+    links: Links,
     /// A source is there that has not told yet what it knows.
     awaited: bool,
 }
@@ -148,6 +165,7 @@ impl Store {
             generation: self.generation + 1,
             local_node: Arc::clone(&self.local_node),
             local_addresses: std::mem::take(&mut self.local_addresses),
+            links: std::mem::take(&mut self.links),
             ..Self::default()
         };
         *self = fresh;
@@ -179,6 +197,33 @@ impl Store {
     /// Says what the detector's own node is called.
     pub fn set_local_node(&mut self, name: &str) {
         self.local_node = name.into();
+    }
+
+    /// Says which addresses are behind each of the node's pod interfaces.
+    pub fn set_links(&mut self, behind: BTreeMap<u32, BTreeSet<IpAddr>>) {
+        let mut of = HashMap::new();
+        for (link, addresses) in &behind {
+            of.extend(addresses.iter().map(|address| (*address, *link)));
+        }
+        self.links = Links { of, behind };
+    }
+
+    /// Whose address it is, and whose interface it came from, where that is another pod's.
+    ///
+    /// Nothing is said on a doubt: the kernel must lead the address to another interface, and both pods must
+    /// be known. A pod that has just come has no routes yet, and one may have several interfaces.
+    #[must_use]
+    pub fn spoof(&self, address: IpAddr, link: u32) -> Option<Spoof> {
+        let home = *self.links.of.get(&address)?;
+        let here = self.links.behind.get(&link)?;
+        if home == link || here.contains(&address) {
+            return None;
+        }
+        let owner = self.pods.at(address)?;
+        let mut senders = here.iter().filter_map(|address| self.pods.at(*address));
+        let sender = senders.next()?;
+        (sender.uid != owner.uid && senders.all(|other| other.uid == sender.uid))
+            .then(|| Spoof { owner: Arc::clone(owner), sender: Arc::clone(sender) })
     }
 
     /// What the detector's own node is called.

@@ -150,13 +150,17 @@ impl LineLog {
                 body.kind = "node";
                 body.node = Some(name).filter(|name| !name.is_empty()).map(AsRef::as_ref);
             }
+            End::Spoofed { owner, .. } => {
+                body.kind = "spoofed";
+                body.address_of = Some(owner.name.to_string());
+            }
             End::External { .. } => body.kind = "external",
             End::Unknown { .. } => body.kind = "unknown",
         }
         body.namespace = end.namespace();
         if let Some(pod) = end.pod() {
             // Of a service's pods it is not known which one served; what they share is known.
-            if matches!(end, End::Pod { .. }) {
+            if matches!(end, End::Pod { .. } | End::Spoofed { .. }) {
                 body.pod = Some(&pod.name.name);
                 body.node = pod.node.as_deref();
             }
@@ -223,6 +227,8 @@ struct EndBody<'a> {
     service_account: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     spiffe_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address_of: Option<String>,
     #[serde(skip_serializing_if = "Option::is_none")]
     mesh: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]

@@ -283,6 +283,7 @@ impl EndLabels {
             End::Pod { .. } => "pod",
             End::Service { .. } => "service",
             End::Node { .. } => "node",
+            End::Spoofed { .. } => "spoofed",
             End::External { .. } => "external",
             End::Unknown { .. } => "unknown",
         };

@@ -243,3 +243,24 @@ fn every_change_raises_the_generation() {
     store.set_local_addresses([ip("10.244.0.1")]);
     assert_eq!(store.generation(), before, "nothing changed");
 }
+
+#[test]
+fn an_address_on_another_pods_interface_is_spoofed_and_on_a_doubt_it_is_not() {
+    let mut store = Store::default();
+    store.apply(Object::Pod(pod("a", &["10.244.0.5"])));
+    store.apply(Object::Pod(pod("b", &["10.244.0.6", "fd00::6"])));
+    let links = |links: &[(u32, &[&str])]| {
+        links
+            .iter()
+            .map(|(link, addresses)| (*link, addresses.iter().map(|address| ip(address)).collect()))
+            .collect()
+    };
+    store.set_links(links(&[(7, &["10.244.0.5"]), (8, &["10.244.0.6"])]));
+    let spoof = store.spoof(ip("10.244.0.5"), 8).unwrap();
+    assert_eq!((spoof.owner.name.name.as_ref(), spoof.sender.name.name.as_ref()), ("a", "b"));
+    assert_eq!(store.spoof(ip("10.244.0.5"), 7), None, "its own");
+    assert_eq!(store.spoof(ip("10.244.0.5"), 9), None, "an interface that nothing is known of");
+    assert_eq!(store.spoof(ip("10.244.0.9"), 8), None, "an address that nothing leads to");
+    store.set_links(links(&[(8, &["10.244.0.6"]), (9, &["fd00::6"])]));
+    assert_eq!(store.spoof(ip("fd00::6"), 8), None, "a pod with two interfaces");
+}
