@@ -5,7 +5,10 @@
 //! to the [`Store`]; nothing above knows which source filled it. Only this module knows the shape of
 //! Kubernetes objects.
 
+mod identity;
+pub mod kubernetes;
 mod manifests;
+mod mesh;
 pub mod objects;
 mod selector;
 mod store;
@@ -13,8 +16,11 @@ mod wire;
 mod workload;
 
 pub use self::{
+    identity::{TrustDomain, trust_domain_of_mesh_config},
     manifests::{ManifestError, ManifestSource, Manifests, read},
+    mesh::Mesh,
     selector::{Labels, Selector},
-    store::{Backend, Census, Holder, SharedStore, Store},
+    store::{Backend, Census, Holder, Seen, SharedStore, Spoof, Store},
+    wire::{DecodeError, decode},
     workload::{Workload, WorkloadKind},
 };

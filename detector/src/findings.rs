@@ -101,6 +101,9 @@ fn source(flow: &Flow, policy: &PolicyView) -> Option<Finding> {
     if matches!(flow.client, End::Node { .. }) {
         return None;
     }
+    if let End::Spoofed { .. } = flow.client {
+        return Some(spoofed(flow));
+    }
     let risky = flow.protocol == Protocol::Mcp || flow.credentials();
     let plaintext = flow.verdict == Verdict::Plaintext;
     let severity = match (plaintext, risky) {
@@ -140,6 +143,23 @@ fn source(flow: &Flow, policy: &PolicyView) -> Option<Finding> {
             Some(decided_by(&by.name)),
         ),
         (_, Expectation::Expected { .. } | Expectation::NoPolicy) => None,
+    }
+}
+
+/// A pod that sends with another's address: policy by address and every log would name the other.
+fn spoofed(flow: &Flow) -> Finding {
+    let (client, server) = (catalogue::describe(&flow.client), catalogue::describe(&flow.server));
+    let severity = if flow.served() { Severity::Critical } else { Severity::High };
+    Finding {
+        id: FindingId::SpoofedSource,
+        severity,
+        flow: flow.clone(),
+        why: format!(
+            "{client}, calls {server} on port {}: whoever trusts the address trusts the wrong pod",
+            flow.port
+        ),
+        fix: fix::stop_spoofing(flow),
+        decided_by: None,
     }
 }
 

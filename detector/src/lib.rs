@@ -10,6 +10,7 @@ pub mod app;
 pub mod args;
 pub mod cluster;
 pub mod config;
+pub mod coverage;
 pub mod datapath;
 pub mod findings;
 pub mod flows;

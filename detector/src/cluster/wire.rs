@@ -9,21 +9,21 @@ mod expected_sources;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use serde::Deserialize;
-use serde_json::Value;
+use serde::{Deserialize, Deserializer};
 
 use super::{
+    mesh::{self, Mesh, Signs},
     objects::{
-        EndpointSlice, Name, Namespace, Node, Object, Pod, ReplicaSet, Service, ServiceAccount, ServicePort,
-        TargetPort,
+        EndpointSlice, Name, Namespace, Node, Object, Owner, OwnerKind, Pod, PodTemplate, Service,
+        ServiceAccount, ServicePort, TargetPort,
     },
     selector::{Labels, Selector},
-    workload::{Workload, WorkloadKind},
+    workload::Workload,
 };
 
 /// Why a document is no object for the store.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum DecodeError {
+pub enum DecodeError {
     /// A field has the wrong type or is missing.
     #[error("{field}: {why}")]
     Field {
@@ -35,16 +35,25 @@ pub(super) enum DecodeError {
 }
 
 /// Turns an object into what the store holds of it; `None` for a kind that it holds nothing of.
-pub(super) fn decode(api_version: &str, kind: &str, object: Value) -> Result<Option<Object>, DecodeError> {
+///
+/// # Errors
+///
+/// A field that is read is missing or wrong.
+pub fn decode<'de, D: Deserializer<'de>>(
+    api_version: &str,
+    kind: &str,
+    object: D,
+) -> Result<Option<Object>, DecodeError> {
     let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
     Ok(Some(match (group, kind) {
-        ("", "Pod") => read::<WirePod>(object)?.into_object()?,
-        ("", "Service") => read::<WireService>(object)?.into_object()?,
-        ("", "Node") => read::<WireNode>(object)?.into_object()?,
-        ("", "Namespace") => read::<WireNamed>(object)?.into_namespace()?,
-        ("", "ServiceAccount") => read::<WireNamed>(object)?.into_service_account()?,
-        ("discovery.k8s.io", "EndpointSlice") => read::<WireEndpointSlice>(object)?.into_object()?,
-        ("apps", "ReplicaSet") => read::<WireNamed>(object)?.into_replica_set()?,
+        ("", "Pod") => read::<WirePod, D>(object)?.into_object()?,
+        ("", "Service") => read::<WireService, D>(object)?.into_object()?,
+        ("", "Node") => read::<WireNode, D>(object)?.into_object()?,
+        ("", "Namespace") => read::<WireNamed, D>(object)?.into_namespace()?,
+        ("", "ServiceAccount") => read::<WireNamed, D>(object)?.into_service_account()?,
+        ("discovery.k8s.io", "EndpointSlice") => read::<WireEndpointSlice, D>(object)?.into_object()?,
+        ("apps", "ReplicaSet") => read::<WireNamed, D>(object)?.into_owner(OwnerKind::ReplicaSet)?,
+        ("batch", "Job") => read::<WireNamed, D>(object)?.into_owner(OwnerKind::Job)?,
         ("plainsight.dev", "ExpectedSources") => {
             if api_version != "plainsight.dev/v1alpha1" {
                 return Err(field(
@@ -52,13 +61,13 @@ pub(super) fn decode(api_version: &str, kind: &str, object: Value) -> Result<Opt
                     format!("{api_version:?} is not known, plainsight.dev/v1alpha1 is"),
                 ));
             }
-            read::<expected_sources::WireExpectedSources>(object)?.into_object()?
+            read::<expected_sources::WireExpectedSources, D>(object)?.into_object()?
         }
         _ => return Ok(None),
     }))
 }
 
-fn read<T: for<'de> Deserialize<'de>>(object: Value) -> Result<T, DecodeError> {
+fn read<'de, T: Deserialize<'de>, D: Deserializer<'de>>(object: D) -> Result<T, DecodeError> {
     serde_path_to_error::deserialize(object)
         .map_err(|error| field(&error.path().to_string(), error.inner().to_string()))
 }
@@ -74,6 +83,7 @@ struct Meta {
     namespace: Option<String>,
     uid: Option<String>,
     labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
     owner_references: Option<Vec<OwnerReference>>,
 }
 
@@ -132,6 +142,8 @@ struct WirePodSpec {
 #[derive(Deserialize)]
 struct WireContainer {
     #[serde(default)]
+    name: String,
+    #[serde(default)]
     ports: Option<Vec<WireContainerPort>>,
 }
 
@@ -175,30 +187,45 @@ impl WirePod {
         if ended {
             addresses.clear();
         }
-        let named_ports = [spec.init_containers, spec.containers]
+        let (init_containers, containers) =
+            (spec.init_containers.unwrap_or_default(), spec.containers.unwrap_or_default());
+        let annotations = metadata.annotations.as_ref();
+        let mesh = Mesh::of_pod(&Signs {
+            labels: &labels,
+            annotation: &|key| annotations?.get(key).map(String::as_str),
+            container: &|name| containers.iter().any(|container| container.name == name),
+            init_container: &|name| init_containers.iter().any(|container| container.name == name),
+        });
+        let annotations =
+            Labels::from_iter(annotations.into_iter().flatten().filter(|(key, _)| mesh::is_kept(key)));
+        let workload = Workload::of_pod(metadata.controller(), &name.name, &labels);
+        let named_ports = init_containers
             .into_iter()
-            .flatten()
-            .flatten()
+            .chain(containers)
             .flat_map(|container| container.ports.into_iter().flatten())
             .filter_map(|port| Some((port.name?.into(), port.container_port)))
             .collect();
         let uid = match &metadata.uid {
             Some(uid) => uid.as_str().into(),
-            None => Arc::from(name.to_string()),
+            None => name.to_string().into(),
         };
         Ok(Object::Pod(Pod {
             uid,
-            workload: Workload::of_pod(metadata.controller(), &name.name, &labels),
             name,
-            service_account: spec
-                .service_account_name
-                .filter(|account| !account.is_empty())
-                .map_or_else(|| "default".into(), Into::into),
             node: spec.node_name.filter(|node| !node.is_empty()).map(Into::into),
-            host_network: spec.host_network.unwrap_or(false),
-            addresses: addresses.into(),
-            labels,
-            named_ports,
+            addresses: addresses.into_iter().collect(),
+            template: Arc::new(PodTemplate {
+                workload,
+                service_account: spec
+                    .service_account_name
+                    .filter(|account| !account.is_empty())
+                    .map_or_else(|| "default".into(), Into::into),
+                host_network: spec.host_network.unwrap_or(false),
+                mesh,
+                labels,
+                annotations,
+                named_ports,
+            }),
         }))
     }
 }
@@ -234,6 +261,8 @@ struct WireServicePort {
     #[serde(default)]
     protocol: Option<String>,
     port: u16,
+    #[serde(default)]
+    node_port: Option<u16>,
     #[serde(default)]
     target_port: Option<WireTargetPort>,
 }
@@ -293,6 +322,7 @@ impl WireService {
             .map(|port| ServicePort {
                 name: port.name.unwrap_or_default().into(),
                 port: port.port,
+                node_port: port.node_port.filter(|port| *port != 0),
                 target: match port.target_port {
                     None | Some(WireTargetPort::Number(0)) => TargetPort::Number(port.port),
                     Some(WireTargetPort::Number(number)) => TargetPort::Number(number),
@@ -410,13 +440,15 @@ impl WireNamed {
         Ok(Object::ServiceAccount(ServiceAccount { name: self.metadata.name()? }))
     }
 
-    fn into_replica_set(self) -> Result<Object, DecodeError> {
+    fn into_owner(self, kind: OwnerKind) -> Result<Object, DecodeError> {
         let name = self.metadata.name()?;
-        let workload = match self.metadata.controller() {
-            Some((kind, name)) => Workload { kind: kind.into(), name: name.into() },
-            None => Workload { kind: WorkloadKind::ReplicaSet, name: Arc::clone(&name.name) },
-        };
-        Ok(Object::ReplicaSet(ReplicaSet { name, workload }))
+        let workload = self.metadata.controller().and_then(|(kind, owner)| {
+            let above = Workload { kind: kind.into(), name: owner.into() };
+            // A large cluster has hundreds of thousands of old replica sets whose names say it all.
+            let hashed = Workload::of_pod(Some(("ReplicaSet", &name.name)), "", &self.metadata.labels());
+            (above != hashed).then_some(above)
+        });
+        Ok(Object::Owner(Owner { kind, name, workload }))
     }
 }
 

@@ -38,6 +38,8 @@ catalogue! {
     PlaintextOther = "plaintext-other";
     /// A client that no declaration expects at this server.
     UnexpectedSource = "unexpected-source";
+    /// A pod that sends with another pod's address.
+    SpoofedSource = "spoofed-source";
     /// A client with an address that nobody is known to have.
     UnidentifiedSource = "unidentified-source";
 }
@@ -97,6 +99,9 @@ pub(super) fn describe(end: &End) -> impl fmt::Display + '_ {
                 End::Service { service, .. } => write!(f, "service {}", service.name),
                 End::Node { name, address } if name.is_empty() => write!(f, "the node at {address}"),
                 End::Node { name, .. } => write!(f, "node {name}"),
+                End::Spoofed { owner, sender, address } => {
+                    write!(f, "pod {} with {address}, the address of pod {}", sender.name, owner.name)
+                }
                 End::External { address } => write!(f, "{address} outside the cluster"),
                 End::Unknown { address } => write!(f, "unidentified address {address}"),
             }
