@@ -13,6 +13,11 @@ use crate::{
 pub(crate) const COMPARISON: &str = "bench-bpf";
 
 pub(crate) fn run(workspace: &Workspace, args: &[String]) -> Result<()> {
+    if let Some(("identities", rest)) = args.split_first().map(|(name, rest)| (name.as_str(), rest)) {
+        // A simulation with the API double: no kernel, no privileges.
+        let bench = ["bench", "--package", "detector-tests", "--bench", "identities", "--"];
+        return process::run(workspace.cargo(&bench).args(rest));
+    }
     workspace.require_root("the benchmark makes network namespaces and loads eBPF programs", "bench")?;
     setup::ensure_ebpf(workspace)?;
     // In the order in which each needs the one before; all as shipped.
