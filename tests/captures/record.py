@@ -18,7 +18,7 @@ import tempfile
 import time
 
 SERVER, CLIENT = "10.244.1.2", "10.244.1.3"
-NAMESPACES = {"node": "plainsight-record-node", "server": "plainsight-record-server", "client": "plainsight-record-client"}
+NAMESPACES = {name: f"plainsight-record-{name}" for name in ("node", "server", "client")}
 LIMIT = 60 * 1024
 # Debian's own interpreter: the modules of its packages are not on another one's path.
 PYTHON = "/usr/bin/python3"
@@ -176,7 +176,8 @@ def record(name, out):
             lay_out()
             file = pathlib.Path(folder) / "capture.pcap"
             ready = subprocess.Popen(
-                within("node", "tcpdump", "-i", "veth-server", "-s", "0", "-U", "--immediate-mode", "-n", "-Z", "root", "-w", str(file), "tcp"),
+                within("node", "tcpdump", "-i", "veth-server", "-s", "0", "-U", "--immediate-mode", "-n", "-Z", "root",
+                       "-w", str(file), "tcp"),
                 stderr=subprocess.PIPE, start_new_session=True)
             if b"listening" not in ready.stderr.readline():
                 raise RuntimeError("tcpdump does not listen")
@@ -235,12 +236,7 @@ def postgresql_plain(lab):
     psql(lab, "disable")
     # Asks for TLS, is answered `N`, and goes on in clear.
     psql(lab, "prefer")
-
-
-@scenario("postgresql", "postgresql-client")
-def postgresql_refused(lab):
-    postgresql_server(lab, ssl=False)
-    # Asks for TLS, is answered `N`, and leaves.
+    # The same, and leaves.
     psql(lab, "require", status=(2,))
 
 
@@ -589,6 +585,16 @@ def http_health_then_mcp(lab):
     lab.client("curl", "-sS", f"{url}/healthz", f"{url}/healthz", f"{url}/metrics", "--next", "-sS", *JSON, "-H",
                "Accept: application/json, text/event-stream", "-H", "MCP-Protocol-Version: 2026-07-28", "-H", "Mcp-Method: tools/list",
                "-d", '{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}', f"{url}/mcp")
+
+
+@scenario("nginx-light", "curl")
+def http_health_and_mcp(lab):
+    http_server(lab)
+    url = f"http://{SERVER}:8080"
+    # One port: a connection of health checks alone, and one that turns to MCP.
+    lab.client("curl", "-sS", f"{url}/healthz")
+    lab.client("curl", "-sS", f"{url}/healthz", "--next", "-sS", *JSON, "-d",
+               '{"jsonrpc":"2.0","id":1,"method":"tools/list"}', f"{url}/mcp")
 
 
 H2C_BODIES = (
