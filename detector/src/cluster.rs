@@ -5,6 +5,7 @@
 //! to the [`Store`]; nothing above knows which source filled it. Only this module knows the shape of
 //! Kubernetes objects.
 
+mod declared;
 mod manifests;
 pub mod objects;
 mod selector;
@@ -13,7 +14,7 @@ mod wire;
 mod workload;
 
 pub use self::{
-    manifests::{ManifestError, ManifestSource, Manifests, read},
+    manifests::{ManifestError, ManifestSource, Manifests, read, read_str},
     selector::{Labels, Selector},
     store::{Backend, Census, Holder, SharedStore, Store},
     workload::{Workload, WorkloadKind},

@@ -10,6 +10,7 @@ mod end;
 mod flow;
 mod part;
 mod time;
+mod tls;
 
 use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
 
@@ -22,6 +23,7 @@ pub use self::{
     end::{End, EndId},
     flow::{Flow, FlowId, News, Update},
     time::{Clock, Timestamp},
+    tls::TlsSeen,
 };
 use self::{
     end::{Resolved, resolve},
@@ -386,6 +388,7 @@ impl Flows {
             protocol: state.key.protocol,
             evidence: both.evidence,
             methods: both.methods,
+            tls: both.tls,
             connections: connections.max(before.map_or(0, |flow| flow.connections)),
             with_credentials: both
                 .with_credentials
@@ -399,7 +402,11 @@ impl Flows {
         let news = match before {
             None => News::New,
             Some(before) if before == &flow => return None,
-            Some(before) if before.evidence != flow.evidence || before.methods != flow.methods => {
+            Some(before)
+                if before.evidence != flow.evidence
+                    || before.methods != flow.methods
+                    || before.tls != flow.tls =>
+            {
                 News::Evidence
             }
             Some(_) => News::Count,

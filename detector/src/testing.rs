@@ -29,6 +29,7 @@ pub(crate) fn pod(namespace: &str, name: &str, addresses: &[&str]) -> Pod {
         addresses: addresses.iter().map(|address| ip(address)).collect(),
         labels: Labels::from_iter([("app", name), ("pod-template-hash", "abc")]),
         named_ports: Box::new([]),
+        proxy: std::sync::Arc::default(),
     }
 }
 

@@ -86,6 +86,14 @@ pub fn read(paths: &[PathBuf]) -> Manifests {
     manifests
 }
 
+/// Reads a text as if it stood in a file called `name`.
+#[must_use]
+pub fn read_str(name: &str, text: &str) -> Manifests {
+    let mut manifests = Manifests { files: 1, ..Manifests::default() };
+    read_text(Path::new(name), text, &mut manifests);
+    manifests
+}
+
 fn list(paths: &[PathBuf], errors: &mut Vec<ManifestError>) -> Vec<PathBuf> {
     let mut files = Vec::new();
     for path in paths {

@@ -10,6 +10,7 @@ use super::{
     selector::{Labels, Selector},
     workload::Workload,
 };
+use crate::policy::{ObjectKey, PodMesh, PolicyObject};
 
 /// What a source hands to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -30,6 +31,8 @@ pub enum Object {
     ReplicaSet(ReplicaSet),
     /// Plainsight's own declaration of the sources that a workload expects.
     ExpectedSources(ExpectedSources),
+    /// A policy object of a mesh, or an exception of our own.
+    Policy(Box<PolicyObject>),
 }
 
 /// Names one object of the store.
@@ -60,6 +63,8 @@ pub enum ObjectRef {
     ReplicaSet(Name),
     /// A declaration of expected sources.
     ExpectedSources(Name),
+    /// A policy object.
+    Policy(ObjectKey),
 }
 
 /// A namespace and a name in it.
@@ -105,6 +110,8 @@ pub struct Pod {
     pub labels: Labels,
     /// Ports of its containers that have a name, for services that point at one by name.
     pub named_ports: Box<[(Arc<str>, u16)]>,
+    /// What it says of meshes.
+    pub proxy: Arc<PodMesh>,
 }
 
 /// A service.
@@ -169,6 +176,8 @@ pub struct Namespace {
     pub name: Arc<str>,
     /// Its labels: meshes are switched on by them.
     pub labels: Labels,
+    /// Its annotations, those that meshes heed and our own.
+    pub annotations: Labels,
 }
 
 /// A service account.
@@ -211,6 +220,7 @@ impl Object {
             Self::ServiceAccount(account) => ObjectRef::ServiceAccount(account.name.clone()),
             Self::ReplicaSet(set) => ObjectRef::ReplicaSet(set.name.clone()),
             Self::ExpectedSources(sources) => ObjectRef::ExpectedSources(sources.name.clone()),
+            Self::Policy(object) => ObjectRef::Policy(object.key()),
         }
     }
 }

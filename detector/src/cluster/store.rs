@@ -17,6 +17,7 @@ use super::{
     },
     workload::{Workload, WorkloadKind},
 };
+use crate::policy::{Kind, ObjectKey, PolicyObject, PolicySet};
 
 /// Who has an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -66,6 +67,7 @@ pub struct Store {
     service_accounts: HashSet<Name>,
     replica_sets: HashMap<Name, Workload>,
     expected_sources: HashMap<Name, Arc<ExpectedSources>>,
+    policy: PolicySet,
     local_node: Arc<str>,
     local_addresses: Box<[IpAddr]>,
     /// A source is there that has not told yet what it knows.
@@ -99,8 +101,10 @@ impl Store {
                 self.replica_sets.insert(name, workload);
             }
             Object::ExpectedSources(sources) => {
+                self.policy.apply(PolicyObject::ExpectedSources(sources.clone()));
                 self.expected_sources.insert(sources.name.clone(), Arc::new(sources));
             }
+            Object::Policy(object) => self.policy.apply(*object),
         }
     }
 
@@ -117,7 +121,12 @@ impl Store {
                 self.service_accounts.remove(name);
             }
             ObjectRef::ReplicaSet(name) => drop(self.replica_sets.remove(name)),
-            ObjectRef::ExpectedSources(name) => drop(self.expected_sources.remove(name)),
+            ObjectRef::ExpectedSources(name) => {
+                let kind = Kind::ExpectedSources;
+                self.policy.delete(&ObjectKey { kind, name: name.clone() });
+                drop(self.expected_sources.remove(name));
+            }
+            ObjectRef::Policy(key) => self.policy.delete(key),
         }
     }
 
@@ -214,6 +223,12 @@ impl Store {
             .collect();
         unknown.sort();
         unknown
+    }
+
+    /// The declared policy.
+    #[must_use]
+    pub fn policy(&self) -> &PolicySet {
+        &self.policy
     }
 
     /// Rises with every change.

@@ -20,6 +20,7 @@ use super::{
     selector::{Labels, Selector},
     workload::{Workload, WorkloadKind},
 };
+use crate::policy::{PodMesh, PodParts, pod::ANNOTATIONS};
 
 /// Why a document is no object for the store.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -35,7 +36,11 @@ pub(super) enum DecodeError {
 }
 
 /// Turns an object into what the store holds of it; `None` for a kind that it holds nothing of.
-pub(super) fn decode(api_version: &str, kind: &str, object: Value) -> Result<Option<Object>, DecodeError> {
+pub(super) fn decode(
+    api_version: &str,
+    kind: &str,
+    mut object: Value,
+) -> Result<Option<Object>, DecodeError> {
     let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
     Ok(Some(match (group, kind) {
         ("", "Pod") => read::<WirePod>(object)?.into_object()?,
@@ -54,7 +59,10 @@ pub(super) fn decode(api_version: &str, kind: &str, object: Value) -> Result<Opt
             }
             read::<expected_sources::WireExpectedSources>(object)?.into_object()?
         }
-        _ => return Ok(None),
+        _ => {
+            let policy = super::declared::decode(api_version, kind, &mut object)?;
+            return Ok(policy.map(|object| Object::Policy(Box::new(object))));
+        }
     }))
 }
 
@@ -74,6 +82,7 @@ struct Meta {
     namespace: Option<String>,
     uid: Option<String>,
     labels: Option<BTreeMap<String, String>>,
+    annotations: Option<BTreeMap<String, String>>,
     owner_references: Option<Vec<OwnerReference>>,
 }
 
@@ -100,6 +109,14 @@ impl Meta {
 
     fn labels(&self) -> Labels {
         Labels::from_iter(self.labels.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())))
+    }
+
+    /// Annotations that policy heeds.
+    fn annotations(&self) -> Labels {
+        let all = self.annotations.iter().flatten();
+        let kept =
+            all.filter(|(key, _)| ANNOTATIONS.contains(&key.as_str()) || key.starts_with("plainsight.dev/"));
+        Labels::from_iter(kept.map(|(key, value)| (key.as_str(), value.as_str())))
     }
 
     fn controller(&self) -> Option<(&str, &str)> {
@@ -131,6 +148,8 @@ struct WirePodSpec {
 
 #[derive(Deserialize)]
 struct WireContainer {
+    #[serde(default)]
+    name: String,
     #[serde(default)]
     ports: Option<Vec<WireContainerPort>>,
 }
@@ -175,6 +194,18 @@ impl WirePod {
         if ended {
             addresses.clear();
         }
+        let containers: Vec<&str> = [&spec.init_containers, &spec.containers]
+            .into_iter()
+            .flatten()
+            .flatten()
+            .map(|container| container.name.as_str())
+            .collect();
+        let proxy = PodMesh::read(PodParts {
+            labels: &labels,
+            annotations: &metadata.annotations(),
+            containers: &containers,
+            host_network: spec.host_network.unwrap_or(false),
+        });
         let named_ports = [spec.init_containers, spec.containers]
             .into_iter()
             .flatten()
@@ -199,6 +230,7 @@ impl WirePod {
             addresses: addresses.into(),
             labels,
             named_ports,
+            proxy: Arc::new(proxy),
         }))
     }
 }
@@ -403,7 +435,8 @@ struct WireNamed {
 impl WireNamed {
     fn into_namespace(self) -> Result<Object, DecodeError> {
         let name = self.metadata.bare_name()?.into();
-        Ok(Object::Namespace(Namespace { name, labels: self.metadata.labels() }))
+        let (labels, annotations) = (self.metadata.labels(), self.metadata.annotations());
+        Ok(Object::Namespace(Namespace { name, labels, annotations }))
     }
 
     fn into_service_account(self) -> Result<Object, DecodeError> {

@@ -30,8 +30,8 @@ impl Events {
     pub(super) fn open(map: Map) -> Result<Self, OpenError> {
         let ring = RingBuf::try_from(map)?;
         // SAFETY: the ring owns its file descriptor, never changes it, and closes it only when dropped.
-        let ring = unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }
-            .map_err(io::Error::from)?;
+        let ring =
+            unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }.map_err(io::Error::from)?;
         Ok(Self { ring })
     }
 

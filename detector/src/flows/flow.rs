@@ -6,7 +6,7 @@ use detector_ebpf::{
     verdict::{Protocol, Verdict},
 };
 
-use super::{End, Timestamp};
+use super::{End, Timestamp, TlsSeen};
 
 /// What happened between two ends on a port, as one verdict and protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -25,6 +25,8 @@ pub struct Flow {
     pub evidence: Evidence,
     /// All MCP methods that were found.
     pub methods: Methods,
+    /// What was seen of TLS.
+    pub tls: TlsSeen,
     /// How many connections there were.
     pub connections: u64,
     /// How many of them carried credentials in clear.

@@ -113,6 +113,7 @@ impl LineLog {
             protocol,
             evidence,
             methods,
+            tls: _,
             connections,
             with_credentials,
             answered,

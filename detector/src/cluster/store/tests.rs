@@ -24,6 +24,7 @@ fn pod(name: &str, addresses: &[&str]) -> Pod {
         addresses: addresses.iter().map(|address| ip(address)).collect(),
         labels: Labels::from_iter([("app", "tools")]),
         named_ports: [("http".into(), 8080)].into(),
+        proxy: std::sync::Arc::default(),
     }
 }
 

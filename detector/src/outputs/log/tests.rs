@@ -16,8 +16,8 @@ use serde_json::{Value, json};
 use super::LineLog;
 use crate::{
     findings::{Rules, evaluate},
-    flows::{End, Flow, Timestamp},
-    policy::{Expectation, PolicyView},
+    flows::{End, Flow, Timestamp, TlsSeen},
+    policy::PolicyView,
     testing,
 };
 
@@ -44,6 +44,7 @@ fn flow(client: &str) -> Flow {
         protocol: Protocol::Mcp,
         evidence: Evidence::MCP_METHOD.or(Evidence::AUTH_BEARER),
         methods: Methods(1 << 3),
+        tls: TlsSeen::default(),
         connections: 3,
         with_credentials: 2,
         answered: 1,
@@ -88,7 +89,7 @@ fn a_flow_line_has_both_ends_and_what_was_seen() {
 
 #[test]
 fn a_finding_line_says_what_why_and_what_to_do() {
-    let policy = PolicyView { source: Expectation::NoPolicy, identities: true };
+    let policy = PolicyView::default();
     let findings = evaluate(&flow("client"), &policy, Rules::default());
     let lines = written(|log| log.finding(&findings[0]));
     for (field, value) in
