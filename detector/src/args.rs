@@ -5,7 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum};
 
-use crate::interfaces::Select;
+use crate::{cluster::Selector, interfaces::Select};
 
 /// Finds plaintext MCP, and who speaks it, on the wire of a Kubernetes node.
 ///
@@ -30,6 +30,13 @@ pub enum Command {
     /// to standard error. Ends with status 0 on SIGTERM and Ctrl-C, 1 on a failure, 64 on wrong usage; a
     /// second Ctrl-C ends it at once.
     Run(Box<RunArgs>),
+    /// Say what declared policy leaves open, workload by workload, without looking at traffic
+    ///
+    /// Needs no privileges. Ends with status 2 when something of --fail-on or worse was found, 1 when a
+    /// manifest could not be read.
+    Audit(AuditArgs),
+    /// Say what holds for a pod and its ports, who is expected there, and which object decided each
+    Explain(ExplainArgs),
 }
 
 /// Flags of `run`.
@@ -184,6 +191,101 @@ pub struct RunArgs {
     pub flow_idle: NonZeroU32,
 }
 
+/// Flags of `audit`.
+#[derive(Debug, Args)]
+#[command(after_help = AUDIT_HELP)]
+pub struct AuditArgs {
+    /// Kubernetes YAML or JSON, files or folders: pods or workloads, services, namespaces, policy
+    #[arg(long, value_name = "PATH", required = true, env = "PLAINSIGHT_MANIFESTS")]
+    pub manifests: Vec<PathBuf>,
+
+    /// How to write the report
+    #[arg(long, value_name = "FORMAT", default_value = "table", env = "PLAINSIGHT_FORMAT")]
+    pub format: ReportFormat,
+
+    /// The mildest severity that makes the command fail
+    #[arg(long, value_name = "SEVERITY", default_value = "never", env = "PLAINSIGHT_FAIL_ON")]
+    pub fail_on: FailOn,
+
+    /// Labels of pods that speak MCP, such as `mcp=true,tier=tools`
+    ///
+    /// Beside those whose Service says so by `appProtocol` or by a port called mcp.
+    #[arg(long, value_name = "LABEL=VALUE[,…]", value_parser = selector, env = "PLAINSIGHT_MCP_SELECTOR")]
+    pub mcp_selector: Option<Selector>,
+}
+
+/// Flags of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The pod, or a workload: NAME or NAMESPACE/NAME
+    #[arg(value_name = "[NAMESPACE/]POD")]
+    pub pod: String,
+
+    /// The port of the pod [default: all that are known]
+    #[arg(value_name = "PORT")]
+    pub port: Option<u16>,
+
+    /// The namespace of the pod
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default", env = "PLAINSIGHT_NAMESPACE")]
+    pub namespace: String,
+
+    /// Kubernetes YAML or JSON, files or folders
+    #[arg(long, value_name = "PATH", required = true, env = "PLAINSIGHT_MANIFESTS")]
+    pub manifests: Vec<PathBuf>,
+
+    /// How to write the answer
+    #[arg(long, value_name = "FORMAT", default_value = "text", env = "PLAINSIGHT_FORMAT")]
+    pub format: ExplainFormat,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For a terminal.
+    Table,
+    /// For programs.
+    Json,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// For a comment or a wiki, with the fixes.
+    Markdown,
+}
+
+/// How an explanation is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExplainFormat {
+    /// In words.
+    Text,
+    /// For programs.
+    Json,
+}
+
+/// What makes an audit fail.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum FailOn {
+    /// Nothing that is found.
+    Never,
+    /// Anything.
+    Info,
+    /// Low and worse.
+    Low,
+    /// Medium and worse.
+    Medium,
+    /// High and worse.
+    High,
+    /// Critical alone.
+    Critical,
+}
+
+fn selector(text: &str) -> Result<Selector, String> {
+    let label = |part: &str| match part.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err(format!("{part:?}: expected label=value")),
+    };
+    let labels: Vec<(String, String)> = text.split(',').map(label).collect::<Result<_, _>>()?;
+    Ok(Selector { match_labels: labels.into_iter().collect(), ..Selector::default() })
+}
+
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -192,6 +294,16 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
+
+const AUDIT_HELP: &str = "\
+Examples:
+  # What is in the repository, as a gate:
+  plainsight audit --manifests deploy/ --fail-on high
+
+  # What is in the cluster:
+  kubectl get pods,services,namespaces,configmaps,peerauthentications,destinationrules,\
+authorizationpolicies.security.istio.io -A -o yaml > cluster.yaml
+  plainsight audit --manifests cluster.yaml --format markdown";
 
 const AFTER_HELP: &str = "\
 Examples:
@@ -243,7 +355,9 @@ mod tests {
 
     #[test]
     fn the_defaults_are_those_of_the_design() {
-        let Command::Run(run) = Cli::try_parse_from(["plainsight", "run"]).unwrap().command;
+        let Command::Run(run) = Cli::try_parse_from(["plainsight", "run"]).unwrap().command else {
+            panic!("not run")
+        };
         assert_eq!(run.interfaces.to_string(), "auto");
         assert_eq!((run.scan_window, run.sample_one_in.get()), (4096, 256));
         assert!((run.scan_budget - 2.0).abs() < f64::EPSILON);

@@ -14,6 +14,7 @@ mod wire;
 mod workload;
 
 pub use self::{
+    declared::deadline,
     manifests::{ManifestError, ManifestSource, Manifests, read, read_str},
     selector::{Labels, Selector},
     store::{Backend, Census, Holder, SharedStore, Store},

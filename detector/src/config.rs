@@ -145,7 +145,7 @@ mod tests {
 
     fn config(flags: &[&str]) -> Result<Config, ConfigError> {
         let line = ["plainsight", "run"].iter().chain(flags);
-        let Command::Run(run) = Cli::try_parse_from(line).unwrap().command;
+        let Command::Run(run) = Cli::try_parse_from(line).unwrap().command else { panic!("not run") };
         Config::try_from(*run)
     }
 

@@ -11,6 +11,7 @@ mod catalogue;
 mod fix;
 mod ledger;
 mod plaintext;
+pub(crate) mod posture;
 mod source;
 mod tls;
 

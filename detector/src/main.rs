@@ -5,7 +5,8 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use clap::Parser as _;
 use detector::{
     app,
-    args::{Cli, Command, LogFormat},
+    args::{Cli, Command, LogFormat, RunArgs},
+    cli,
     config::Config,
 };
 use tracing_subscriber::{
@@ -24,8 +25,23 @@ fn main() -> ExitCode {
             return if error.use_stderr() { ExitCode::from(USAGE) } else { ExitCode::SUCCESS };
         }
     };
-    let Command::Run(args) = cli.command;
-    let config = match Config::try_from(*args) {
+    match cli.command {
+        Command::Run(args) => run(*args),
+        Command::Audit(args) => finish(cli::audit(args)),
+        Command::Explain(args) => finish(cli::explain(args).map(|()| ExitCode::SUCCESS)),
+    }
+}
+
+/// The end of a command that looks once.
+fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
+}
+
+fn run(args: RunArgs) -> ExitCode {
+    let config = match Config::try_from(args) {
         Ok(config) => config,
         Err(error) => {
             eprintln!("error: {:#}", anyhow::Error::new(error));

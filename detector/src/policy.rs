@@ -174,7 +174,8 @@ fn target(service: &Service, port: u16, pod: &Pod) -> Option<u16> {
     target_number(&found.target, pod)
 }
 
-fn target_number(target: &TargetPort, pod: &Pod) -> Option<u16> {
+/// The number of a port of a pod.
+pub(crate) fn target_number(target: &TargetPort, pod: &Pod) -> Option<u16> {
     match target {
         TargetPort::Number(number) => Some(*number),
         TargetPort::Name(name) => {

@@ -29,6 +29,7 @@ pub(crate) fn pod(namespace: &str, name: &str, addresses: &[&str]) -> Pod {
         addresses: addresses.iter().map(|address| ip(address)).collect(),
         labels: Labels::from_iter([("app", name), ("pod-template-hash", "abc")]),
         named_ports: Box::new([]),
+        annotations: Labels::default(),
         proxy: std::sync::Arc::default(),
     }
 }
@@ -38,7 +39,13 @@ pub(crate) fn service(name: &str, address: &str) -> Service {
     Service {
         name: Name::new("mcp", name),
         addresses: [ip(address)].into(),
-        ports: [ServicePort { name: "".into(), port: 80, target: TargetPort::Number(8000) }].into(),
+        ports: [ServicePort {
+            name: "".into(),
+            port: 80,
+            target: TargetPort::Number(8000),
+            app_protocol: None,
+        }]
+        .into(),
         selector: Some(Selector { match_labels: Labels::from_iter([("app", name)]), ..Selector::default() }),
     }
 }

@@ -189,5 +189,11 @@ fn time(field: &str, text: &str) -> Result<jiff::Timestamp, DecodeError> {
     })
 }
 
+/// The seconds since 1970 at which a deadline in an annotation ends; `None` where it is no time.
+#[must_use]
+pub fn deadline(text: &str) -> Option<i64> {
+    time("", text).ok().map(|time| time.as_second())
+}
+
 #[cfg(test)]
 mod tests;

@@ -110,6 +110,8 @@ pub struct Pod {
     pub labels: Labels,
     /// Ports of its containers that have a name, for services that point at one by name.
     pub named_ports: Box<[(Arc<str>, u16)]>,
+    /// Its annotations, those that policy heeds.
+    pub annotations: Labels,
     /// What it says of meshes.
     pub proxy: Arc<PodMesh>,
 }
@@ -136,6 +138,8 @@ pub struct ServicePort {
     pub port: u16,
     /// The port on the pods.
     pub target: TargetPort,
+    /// The protocol that it says it speaks.
+    pub app_protocol: Option<Arc<str>>,
 }
 
 /// The port on the pods behind a service.
@@ -170,7 +174,7 @@ pub struct Node {
 }
 
 /// A namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {
     /// Its name.
     pub name: Arc<str>,

@@ -66,6 +66,52 @@ pub(super) fn decode(
     }))
 }
 
+/// The pods that a workload would run, as one pod without addresses; `None` for what is no workload.
+pub(super) fn template(
+    api_version: &str,
+    kind: &str,
+    members: &serde_json::Map<String, Value>,
+) -> Result<Option<Pod>, DecodeError> {
+    let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    let path = match (group, kind) {
+        ("apps", "Deployment" | "StatefulSet" | "DaemonSet") | ("batch", "Job") => "/spec/template",
+        ("batch", "CronJob") => "/spec/jobTemplate/spec/template",
+        _ => return Ok(None),
+    };
+    let whole = Value::Object(members.clone());
+    let metadata: Meta = match members.get("metadata") {
+        Some(metadata) => read(metadata.clone())?,
+        None => Meta::default(),
+    };
+    let name = metadata.name()?;
+    let template: WireTemplate = match whole.pointer(path) {
+        Some(template) => read(template.clone())?,
+        // Not a whole one: nothing can be said of it.
+        None => return Ok(None),
+    };
+    let pod = WirePod {
+        metadata: Meta {
+            name: name.name.to_string(),
+            namespace: Some(name.namespace.to_string()),
+            uid: None,
+            owner_references: None,
+            ..template.metadata
+        },
+        spec: template.spec,
+        status: WirePodStatus::default(),
+    };
+    let Object::Pod(mut pod) = pod.into_object()? else { return Ok(None) };
+    pod.workload = Workload { kind: kind.into(), name: Arc::clone(&name.name) };
+    Ok(Some(pod))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireTemplate {
+    metadata: Meta,
+    spec: WirePodSpec,
+}
+
 fn read<T: for<'de> Deserialize<'de>>(object: Value) -> Result<T, DecodeError> {
     serde_path_to_error::deserialize(object)
         .map_err(|error| field(&error.path().to_string(), error.inner().to_string()))
@@ -230,6 +276,7 @@ impl WirePod {
             addresses: addresses.into(),
             labels,
             named_ports,
+            annotations: metadata.annotations(),
             proxy: Arc::new(proxy),
         }))
     }
@@ -266,6 +313,8 @@ struct WireServicePort {
     #[serde(default)]
     protocol: Option<String>,
     port: u16,
+    #[serde(default)]
+    app_protocol: Option<String>,
     #[serde(default)]
     target_port: Option<WireTargetPort>,
 }
@@ -325,6 +374,7 @@ impl WireService {
             .map(|port| ServicePort {
                 name: port.name.unwrap_or_default().into(),
                 port: port.port,
+                app_protocol: port.app_protocol.map(Into::into),
                 target: match port.target_port {
                     None | Some(WireTargetPort::Number(0)) => TargetPort::Number(port.port),
                     Some(WireTargetPort::Number(number)) => TargetPort::Number(number),

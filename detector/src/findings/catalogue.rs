@@ -7,11 +7,11 @@ use std::fmt;
 use crate::flows::End;
 
 macro_rules! catalogue {
-    ($($(#[$doc:meta])* $variant:ident = $id:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $id:literal;)*) => {
         /// What was found, as an entry of the catalogue.
         #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
         pub enum FindingId {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $doc])* $variant,)*
         }
 
         impl FindingId {
@@ -23,6 +23,14 @@ macro_rules! catalogue {
             pub const fn as_str(self) -> &'static str {
                 match self {
                     $(Self::$variant => $id,)*
+                }
+            }
+
+            /// What it is, in one sentence.
+            #[must_use]
+            pub fn summary(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),*).trim(),)*
                 }
             }
         }
@@ -78,7 +86,7 @@ catalogue! {
     WildcardPrincipal = "wildcard-principal";
     /// A port of Linkerd's that admits callers without an identity.
     LinkerdUnauthenticated = "linkerd-unauthenticated";
-    /// A server of Linkerd's that nothing authorizes anybody for.
+    /// A server of Linkerd's whose access policy admits callers that nobody named.
     LinkerdServerUnprotected = "linkerd-server-unprotected";
     /// A workload that runs as its namespace's default service account, and so shares its identity.
     DefaultServiceAccount = "default-service-account";

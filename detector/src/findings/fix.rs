@@ -102,20 +102,30 @@ pub(super) fn rejoin(flow: &Flow, policy: &PolicyView) -> String {
     if let (Some(told), Some(host)) = (told, &policy.rule_host)
         && let Some(rule) = told.decided_by.object()
     {
-        return format!(
-            "# Have clients speak the mesh's mTLS. Keep what else the rule says; without it, auto mTLS does the same.\n\
-             apiVersion: networking.istio.io/v1\n\
-             kind: DestinationRule\n\
-             metadata:\n  namespace: {}\n  name: {}\n\
-             spec:\n  host: {host:?}\n  trafficPolicy:\n    tls:\n      mode: ISTIO_MUTUAL\n",
-            rule.name.namespace, rule.name.name,
-        );
+        return istio_mutual(&rule.name, host);
     }
     match told {
         Some(told) => format!("# The client's proxy leaves this connection alone: {}.\n", told.decided_by),
         None => "# Have the client dial the service by its name, so that its proxy takes the connection.\n"
             .to_owned(),
     }
+}
+
+/// How to have a rule's clients speak mTLS.
+pub(super) fn istio_mutual(rule: &Name, host: &str) -> String {
+    format!(
+        "# Have clients speak the mesh's mTLS. Keep what else the rule says; without it, auto mTLS does the same.\n\
+         apiVersion: networking.istio.io/v1\n\
+         kind: DestinationRule\n\
+         metadata:\n  namespace: {}\n  name: {}\n\
+         spec:\n  host: {host:?}\n  trafficPolicy:\n    tls:\n      mode: ISTIO_MUTUAL\n",
+        rule.namespace, rule.name,
+    )
+}
+
+/// Whether a pod is in Linkerd.
+pub(super) fn is_linkerd(pod: &Pod) -> bool {
+    pod.proxy.mesh() == Some(MeshKind::Linkerd)
 }
 
 /// What to do with a port that is declared to take plaintext.
@@ -128,7 +138,7 @@ pub(super) fn exempt(flow: &Flow, policy: &PolicyView) -> String {
 }
 
 /// What to do with an exception that has ended.
-pub(super) fn ended(exception: &TrafficException) -> String {
+pub(crate) fn ended(exception: &TrafficException) -> String {
     let Name { namespace, name } = &exception.meta.name;
     format!(
         "# Have the traffic encrypted, then: kubectl -n {namespace} delete trafficexception {name}\n# Or have {} set spec.expires anew.\n",
@@ -137,7 +147,7 @@ pub(super) fn ended(exception: &TrafficException) -> String {
 }
 
 /// How to put a pod in the mesh.
-fn inject(pod: &Pod, why: &str) -> String {
+pub(super) fn inject(pod: &Pod, why: &str) -> String {
     let namespace = &pod.name.namespace;
     format!(
         "# {why}\n# With Istio; with Linkerd it is the annotation linkerd.io/inject: enabled. Then restart it:\n\
@@ -237,19 +247,19 @@ pub(super) fn known_sources_only(flow: &Flow) -> String {
 }
 
 /// The pod's lasting labels as a `podSelector`, which unlike the others must be there.
-fn pod_selector(pod: &Pod) -> String {
+pub(super) fn pod_selector(pod: &Pod) -> String {
     let some = selector(pod, "podSelector");
     if some.is_empty() { "  podSelector: {}\n".to_owned() } else { some }
 }
 
-fn name(pod: &Pod, what: &str) -> String {
+pub(super) fn name(pod: &Pod, what: &str) -> String {
     // A name ends at 253 characters.
     let workload: String = pod.workload.name.chars().take(240).collect();
     format!("{workload}-{what}")
 }
 
 /// The pod's lasting labels as a selector; nothing, which selects the namespace, where it has none.
-fn selector(pod: &Pod, member: &str) -> String {
+pub(super) fn selector(pod: &Pod, member: &str) -> String {
     let mut out = String::new();
     for (key, value) in pod.labels.iter().filter(|(key, _)| is_lasting(key)) {
         if out.is_empty() {

@@ -133,6 +133,28 @@ impl PodMesh {
         }
     }
 
+    /// What a pod would say, once an injector has put it in `mesh`.
+    #[must_use]
+    pub fn once_in(mesh: MeshKind, labels: &Labels, annotations: &Labels) -> Self {
+        let (label, annotation, container) = match mesh {
+            MeshKind::Istio => {
+                (("security.istio.io/tlsMode", "istio"), ("sidecar.istio.io/status", "{}"), "istio-proxy")
+            }
+            MeshKind::Ambient => (("", ""), ("ambient.istio.io/redirection", "enabled"), ""),
+            MeshKind::Linkerd => (
+                ("linkerd.io/control-plane-ns", "linkerd"),
+                ("linkerd.io/proxy-version", ""),
+                "linkerd-proxy",
+            ),
+        };
+        Self::read(PodParts {
+            labels: &labels.iter().chain([label]).collect(),
+            annotations: &annotations.iter().chain([annotation]).collect(),
+            containers: &[container],
+            host_network: false,
+        })
+    }
+
     /// The mesh that it is in.
     #[must_use]
     pub fn mesh(&self) -> Option<MeshKind> {

@@ -24,6 +24,7 @@ fn pod(name: &str, addresses: &[&str]) -> Pod {
         addresses: addresses.iter().map(|address| ip(address)).collect(),
         labels: Labels::from_iter([("app", "tools")]),
         named_ports: [("http".into(), 8080)].into(),
+        annotations: Labels::default(),
         proxy: std::sync::Arc::default(),
     }
 }
@@ -32,7 +33,7 @@ fn service(target: TargetPort) -> Service {
     Service {
         name: Name::new("mcp", "tools"),
         addresses: [ip("10.96.0.10")].into(),
-        ports: [ServicePort { name: "http-mcp".into(), port: 80, target }].into(),
+        ports: [ServicePort { name: "http-mcp".into(), port: 80, target, app_protocol: None }].into(),
         selector: Some(Selector {
             match_labels: Labels::from_iter([("app", "tools")]),
             ..Selector::default()
