@@ -37,6 +37,8 @@ pub enum Command {
     Audit(AuditArgs),
     /// Say what holds for a pod and its ports, who is expected there, and which object decided each
     Explain(ExplainArgs),
+    /// Print the definitions of Plainsight's own resources, for `kubectl apply -f -`
+    Crds,
 }
 
 /// Flags of `run`.

@@ -1,9 +1,10 @@
 //! Owns the subcommands that look once and end: what they read, what they print, and their exit status.
 
 mod audit;
+mod crds;
 mod explain;
 
-pub use self::{audit::audit, explain::explain};
+pub use self::{audit::audit, crds::crds, explain::explain};
 
 use std::{
     io::{self, Write as _},

@@ -5,6 +5,7 @@
 //! to the [`Store`]; nothing above knows which source filled it. Only this module knows the shape of
 //! Kubernetes objects.
 
+pub mod crds;
 mod declared;
 mod manifests;
 pub mod objects;
