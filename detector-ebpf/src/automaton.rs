@@ -9,66 +9,71 @@ mod builder;
 mod grammar;
 
 use builder::Table;
-pub use grammar::{CHUNK_SIZE, CONTENT, DEAD, LINE, SKIP, START, Token};
+pub use grammar::{CHUNK_SIZE, CONTENT, DEAD, LINE, PROTOCOL_NAME, SERVER_NAME, SKIP, START, Token};
 
 /// States that the table has room for: a power of two, so that a masked state is always an index.
 pub const STATES: usize = 2048;
 /// Classes of bytes that the table tells apart: a power of two.
 pub const CLASSES: usize = 64;
 
-/// Part of a transition that is the next state.
-const STATE_MASK: u16 = STATES as u16 - 1;
-/// Bit of a transition: a bracket of JSON opens.
-const OPEN_SHIFT: u32 = 11;
-/// Bit of a transition: a bracket of JSON closes.
-const CLOSE_SHIFT: u32 = 12;
+/// A transition holds the next state from this bit on, so that it is where the state's row begins.
+const STATE_SHIFT: u32 = 8;
+const ROW_MASK: u32 = (STATES as u32 - 1) << STATE_SHIFT;
+/// Bytes of a transition; a row of them is as long as a state's step above.
+const WIDTH: usize = size_of::<u32>();
+const _: () = assert!(CLASSES * WIDTH == 1 << STATE_SHIFT);
 /// Bit of a transition: the next state has a token.
-const TOKEN_SHIFT: u32 = 13;
+const TOKEN: u32 = 1;
+/// Where a transition holds what a bracket of JSON adds to the depth: a signed number of two bits.
+const BRACKET_SHIFT: u32 = 30;
+const OPENS: u32 = 0b01 << BRACKET_SHIFT;
+const CLOSES: u32 = 0b11 << BRACKET_SHIFT;
 
 static TABLE: Table = grammar::TABLE;
 
-/// What one byte did.
+/// Where the automaton stands, and what the last byte did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Step(u16);
+pub struct Step(u32);
 
 impl Step {
-    /// The state after the byte.
+    /// Stands at a state.
+    #[inline(always)]
+    #[must_use]
+    pub const fn at(state: u16) -> Self {
+        Self((state as u32) << STATE_SHIFT)
+    }
+
+    /// Takes one byte.
+    #[expect(clippy::indexing_slicing, reason = "a masked index is below the length")]
+    #[inline(always)]
+    #[must_use]
+    pub fn next(self, byte: u8) -> Self {
+        // The class is known before the state is, so it is added to the table's address first.
+        let class = (TABLE.class[byte as usize] as usize & (CLASSES - 1)) * WIDTH;
+        let row = (self.0 & ROW_MASK) as usize;
+        Self(TABLE.next[(class + row) / WIDTH])
+    }
+
+    /// The state.
     #[inline(always)]
     #[must_use]
     pub const fn state(self) -> u16 {
-        self.0 & STATE_MASK
+        (self.0 >> STATE_SHIFT) as u16 & (STATES as u16 - 1)
     }
 
-    /// 1 if a bracket of JSON opened.
+    /// What the byte adds to the depth of JSON's brackets: 1, 0 or -1.
     #[inline(always)]
     #[must_use]
-    pub const fn opened(self) -> u32 {
-        (self.0 >> OPEN_SHIFT) as u32 & 1
+    pub const fn bracket(self) -> i32 {
+        self.0.cast_signed() >> BRACKET_SHIFT
     }
 
-    /// 1 if a bracket of JSON closed.
+    /// Whether the byte ended a token.
     #[inline(always)]
     #[must_use]
-    pub const fn closed(self) -> u32 {
-        (self.0 >> CLOSE_SHIFT) as u32 & 1
+    pub const fn has_token(self) -> bool {
+        self.0 & TOKEN != 0
     }
-
-    /// 1 if the byte ended a token.
-    #[inline(always)]
-    #[must_use]
-    pub const fn hit(self) -> u32 {
-        (self.0 >> TOKEN_SHIFT) as u32 & 1
-    }
-}
-
-/// Takes one byte in a state.
-#[inline(always)]
-#[must_use]
-#[expect(clippy::indexing_slicing, reason = "a masked index is below the length")]
-pub fn step(state: u16, byte: u8) -> Step {
-    let class = TABLE.class[byte as usize] as usize & (CLASSES - 1);
-    let row = state as usize & (STATES - 1);
-    Step(TABLE.next[row][class])
 }
 
 /// The token that ends where `state` was entered.

@@ -49,11 +49,13 @@ pub enum Counter {
     Expired = 19,
     /// A message's head is longer than the scan follows: the message was not read further.
     HeadTooLong = 20,
+    /// A packet of a flow that keeps saying the same: bodies that begin in it were not read, heads were.
+    Thinned = 21,
 }
 
 impl Counter {
     /// Every counter, in index order.
-    pub const ALL: [Self; 21] = [
+    pub const ALL: [Self; 22] = [
         Self::NotIp,
         Self::NotTcp,
         Self::Fragment,
@@ -75,6 +77,7 @@ impl Counter {
         Self::ClosedUndecided,
         Self::Expired,
         Self::HeadTooLong,
+        Self::Thinned,
     ];
 
     /// Number of counters: the size of the map.
@@ -105,6 +108,7 @@ impl Counter {
             Self::ClosedUndecided => "closed_undecided",
             Self::Expired => "expired",
             Self::HeadTooLong => "head_too_long",
+            Self::Thinned => "thinned",
         }
     }
 }

@@ -42,6 +42,24 @@ pub struct EdgeKey {
 const _: () = assert!(size_of::<EdgeKey>() == 48);
 
 impl EdgeKey {
+    /// The key of no edge: all zeros.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            client: [0; 16],
+            server: [0; 16],
+            ifindex: 0,
+            sni_hash: 0,
+            server_port: 0,
+            verdict: 0,
+            protocol: 0,
+            flags: 0,
+            alpn: 0,
+            tls_version: 0,
+            _pad: 0,
+        }
+    }
+
     /// The client is the pod behind the interface: its first packet came from the pod.
     pub const FROM_POD: u8 = 1 << 0;
     /// The connection was not seen from its start.

@@ -3,7 +3,10 @@
 //! An event repeats the edge and its totals, so that user space needs no look-up; one that is lost to a full
 //! ring costs time only, for the edge map holds the same figures.
 
-use crate::edge::{EdgeKey, EdgeValue};
+use crate::{
+    edge::{EdgeKey, EdgeValue},
+    tls::Hello,
+};
 
 /// An edge that is new, or that has new evidence.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -11,8 +14,10 @@ use crate::edge::{EdgeKey, EdgeValue};
 pub struct Event {
     /// [`Event::VERSION`].
     pub version: u8,
+    /// [`Event::KIND`].
+    pub kind: u8,
     /// Zero.
-    pub _pad: [u8; 5],
+    pub _pad: [u8; 4],
     /// The client's port of the connection that caused the event, in host order.
     pub client_port: u16,
     /// The edge.
@@ -30,11 +35,114 @@ pub enum DecodeError {
     Length(usize),
     /// The event has another version.
     Version(u8),
+    /// The record is of no kind that this build knows.
+    Kind(u8),
+}
+
+/// A record of the ring buffer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[expect(clippy::large_enum_variant, reason = "taken from the ring one by one, and seldom a hello")]
+pub enum Record {
+    /// An edge that is new, or that has new evidence.
+    Event(Event),
+    /// The hello that made an edge; it comes before the edge's own event.
+    Hello(HelloEvent),
+}
+
+/// The hello that made an edge.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(C)]
+pub struct HelloEvent {
+    /// [`Event::VERSION`].
+    pub version: u8,
+    /// [`HelloEvent::KIND`].
+    pub kind: u8,
+    /// Zero.
+    pub _pad: [u8; 6],
+    /// The edge.
+    pub key: EdgeKey,
+    /// The hello's names.
+    pub hello: Hello,
+}
+
+const _: () = assert!(size_of::<HelloEvent>() == 384);
+
+impl Record {
+    /// Reads one record of the ring buffer.
+    ///
+    /// # Errors
+    ///
+    /// The record has another length, version or kind than this build writes.
+    pub fn parse(record: &[u8]) -> Result<Self, DecodeError> {
+        match record.get(1) {
+            Some(&HelloEvent::KIND) => HelloEvent::parse(record).map(Self::Hello),
+            Some(&Event::KIND) | None => Event::parse(record).map(Self::Event),
+            Some(kind) => Err(DecodeError::Kind(*kind)),
+        }
+    }
+}
+
+impl Default for HelloEvent {
+    fn default() -> Self {
+        Self::new()
+    }
+}
+
+impl HelloEvent {
+    /// A hello of no edge yet, which says nothing.
+    #[must_use]
+    pub const fn new() -> Self {
+        Self {
+            version: Event::VERSION,
+            kind: Self::KIND,
+            _pad: [0; 6],
+            key: EdgeKey::new(),
+            hello: Hello::new(),
+        }
+    }
+
+    /// The kind of a hello.
+    pub const KIND: u8 = 2;
+
+    /// The size in bytes.
+    pub const SIZE: usize = size_of::<Self>();
+
+    /// Reads a hello from the bytes of one record.
+    ///
+    /// # Errors
+    ///
+    /// The record has another length or another version than this build writes.
+    pub fn parse(record: &[u8]) -> Result<Self, DecodeError> {
+        let bytes: &[u8; Self::SIZE] =
+            record.try_into().map_err(|_short_or_long| DecodeError::Length(record.len()))?;
+        let mut reader = Reader { bytes, at: 0 };
+        let [version] = reader.take();
+        if version != Event::VERSION {
+            return Err(DecodeError::Version(version));
+        }
+        let [kind] = reader.take();
+        Ok(Self {
+            version,
+            kind,
+            _pad: reader.take(),
+            key: reader.key(),
+            hello: Hello {
+                sni: reader.take(),
+                alpn: reader.take(),
+                sni_len: u16::from_ne_bytes(reader.take()),
+                alpn_len: u16::from_ne_bytes(reader.take()),
+                _pad: reader.take(),
+            },
+        })
+    }
 }
 
 impl Event {
     /// The layout's version, raised with every change of it.
     pub const VERSION: u8 = 1;
+
+    /// The kind of an event.
+    pub const KIND: u8 = 1;
 
     /// The event's size in bytes.
     pub const SIZE: usize = size_of::<Self>();
@@ -52,24 +160,14 @@ impl Event {
         if version != Self::VERSION {
             return Err(DecodeError::Version(version));
         }
+        let [kind] = reader.take();
         let _pad = reader.take();
         Ok(Self {
             version,
+            kind,
             _pad,
             client_port: u16::from_ne_bytes(reader.take()),
-            key: EdgeKey {
-                client: reader.take(),
-                server: reader.take(),
-                ifindex: u32::from_ne_bytes(reader.take()),
-                sni_hash: u32::from_ne_bytes(reader.take()),
-                server_port: u16::from_ne_bytes(reader.take()),
-                verdict: u8::from_ne_bytes(reader.take()),
-                protocol: u8::from_ne_bytes(reader.take()),
-                flags: u8::from_ne_bytes(reader.take()),
-                alpn: u8::from_ne_bytes(reader.take()),
-                tls_version: u8::from_ne_bytes(reader.take()),
-                _pad: u8::from_ne_bytes(reader.take()),
-            },
+            key: reader.key(),
             value: EdgeValue {
                 entered: u64::from_ne_bytes(reader.take()),
                 left: u64::from_ne_bytes(reader.take()),
@@ -85,11 +183,27 @@ impl Event {
 }
 
 struct Reader<'a> {
-    bytes: &'a [u8; Event::SIZE],
+    bytes: &'a [u8],
     at: usize,
 }
 
 impl Reader<'_> {
+    fn key(&mut self) -> EdgeKey {
+        EdgeKey {
+            client: self.take(),
+            server: self.take(),
+            ifindex: u32::from_ne_bytes(self.take()),
+            sni_hash: u32::from_ne_bytes(self.take()),
+            server_port: u16::from_ne_bytes(self.take()),
+            verdict: u8::from_ne_bytes(self.take()),
+            protocol: u8::from_ne_bytes(self.take()),
+            flags: u8::from_ne_bytes(self.take()),
+            alpn: u8::from_ne_bytes(self.take()),
+            tls_version: u8::from_ne_bytes(self.take()),
+            _pad: u8::from_ne_bytes(self.take()),
+        }
+    }
+
     /// The next `N` bytes; zeros past the end, which the sizes asserted above rule out.
     fn take<const N: usize>(&mut self) -> [u8; N] {
         let mut out = [0; N];
@@ -105,9 +219,13 @@ impl Reader<'_> {
 #[cfg(feature = "user")]
 unsafe impl aya::Pod for Event {}
 
+// SAFETY: repr(C), no padding (asserted by the size above), any bit pattern is valid.
+#[cfg(feature = "user")]
+unsafe impl aya::Pod for HelloEvent {}
+
 #[cfg(test)]
 mod tests {
-    use super::{DecodeError, Event};
+    use super::{DecodeError, Event, HelloEvent, Record};
     use proptest::prelude::*;
 
     proptest! {
@@ -128,6 +246,26 @@ mod tests {
             prop_assert_eq!(&event.key.client[..], &bytes[key..key + 16]);
             prop_assert_eq!(event.value.last_ns.to_ne_bytes(), <[u8; 8]>::try_from(&bytes[112..120]).unwrap());
         }
+    }
+
+    #[test]
+    fn a_record_is_what_its_kind_says() {
+        let mut bytes = [0; HelloEvent::SIZE];
+        bytes[..2].copy_from_slice(&[Event::VERSION, HelloEvent::KIND]);
+        let len =
+            core::mem::offset_of!(HelloEvent, hello) + core::mem::offset_of!(crate::tls::Hello, sni_len);
+        bytes[len..len + 2].copy_from_slice(&3_u16.to_ne_bytes());
+        let sni = core::mem::offset_of!(HelloEvent, hello);
+        bytes[sni..sni + 3].copy_from_slice(b"a.b");
+        let Ok(Record::Hello(event)) = Record::parse(&bytes) else { panic!("no hello") };
+        assert_eq!(event.hello.server_name(), b"a.b");
+        assert_eq!(
+            Record::parse(&bytes[..HelloEvent::SIZE - 1]),
+            Err(DecodeError::Length(HelloEvent::SIZE - 1))
+        );
+        bytes[1] = 9;
+        assert_eq!(Record::parse(&bytes), Err(DecodeError::Kind(9)));
+        assert_eq!(Record::parse(&[]), Err(DecodeError::Length(0)));
     }
 
     #[test]

@@ -83,10 +83,42 @@ evidence! {
     /// A `Proxy-Authorization` header.
     PROXY_AUTHORIZATION = 38, "proxy-authorization";
 
+    /// TLS: the client offers TLS 1.3.
+    OFFERS_TLS13 = 40, "offers-tls1.3";
+    /// TLS: the client offers TLS 1.2.
+    OFFERS_TLS12 = 41, "offers-tls1.2";
+    /// TLS: the client offers nothing above TLS 1.1.
+    OFFERS_WEAK = 42, "offers-weak-tls";
+    /// TLS: the server chose TLS 1.3.
+    CHOSE_TLS13 = 43, "chose-tls1.3";
+    /// TLS: the server chose TLS 1.2.
+    CHOSE_TLS12 = 44, "chose-tls1.2";
+    /// TLS: the server chose TLS 1.1 or less.
+    CHOSE_WEAK = 45, "chose-weak-tls";
+    /// TLS: the server answered with an alert.
+    TLS_ALERT = 46, "tls-alert";
+
     /// The other side answered a plaintext message with payload.
     ANSWERED = 48, "answered";
     /// The other side refused: RST or FIN without any payload.
     REFUSED = 49, "refused";
+
+    /// TLS: a server name.
+    SNI = 56, "sni";
+    /// TLS: a server name of Istio's form (`outbound_.…`).
+    SNI_ISTIO = 57, "sni-istio";
+    /// TLS: a server name that is a Linkerd identity.
+    SNI_LINKERD = 58, "sni-linkerd";
+    /// TLS: an ALPN of Istio.
+    ALPN_ISTIO = 59, "alpn-istio";
+    /// TLS: an ALPN of Linkerd.
+    ALPN_LINKERD = 60, "alpn-linkerd";
+    /// TLS: an ALPN of Kuma.
+    ALPN_KUMA = 61, "alpn-kuma";
+    /// TLS: the ALPN `h2`.
+    ALPN_H2 = 62, "alpn-h2";
+    /// TLS: an ALPN of no mesh.
+    ALPN_OTHER = 63, "alpn-other";
 }
 
 impl Evidence {

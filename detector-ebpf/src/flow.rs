@@ -150,9 +150,15 @@ pub struct Side {
     pub saved: u16,
     /// Low bits of the HTTP/2 stream of the frame that is read.
     pub incoming: u16,
+    /// Hash of the TLS server name so far.
+    pub hash: u32,
+    /// The [`Protocol`] that the side began with, if nothing of it is plaintext for good yet.
+    pub greeting: u8,
+    /// Zero.
+    pub _pad: [u8; 3],
 }
 
-const _: () = assert!(size_of::<Side>() == 40);
+const _: () = assert!(size_of::<Side>() == 48);
 
 impl Side {
     /// `next` is known.
@@ -182,6 +188,8 @@ pub struct Flow {
     pub methods: u64,
     /// Time of the last packet, in nanoseconds of the monotonic clock.
     pub last_ns: u64,
+    /// Hash of the TLS server name, 0 without one.
+    pub sni_hash: u32,
     /// A [`crate::verdict::Verdict`].
     pub verdict: u8,
     /// A [`crate::verdict::Protocol`].
@@ -196,11 +204,13 @@ pub struct Flow {
     pub counted_verdict: u8,
     /// Protocol of the edge that the flow is counted in.
     pub counted_protocol: u8,
+    /// Packets in a row that were read and showed nothing that their edge did not know, up to 255.
+    pub quiet: u8,
     /// Zero.
-    pub _pad: u8,
+    pub _pad: [u8; 4],
 }
 
-const _: () = assert!(size_of::<Flow>() == 112);
+const _: () = assert!(size_of::<Flow>() == 136);
 
 impl Flow {
     /// A flow of which nothing is known.
@@ -211,6 +221,7 @@ impl Flow {
             evidence: 0,
             methods: 0,
             last_ns: 0,
+            sni_hash: 0,
             verdict: Verdict::Undecided as u8,
             protocol: Protocol::None as u8,
             client: Self::UNKNOWN_SIDE,
@@ -218,7 +229,8 @@ impl Flow {
             counted_flags: 0,
             counted_verdict: 0,
             counted_protocol: 0,
-            _pad: 0,
+            quiet: 0,
+            _pad: [0; 4],
         }
     }
 
@@ -230,6 +242,7 @@ impl Flow {
             evidence,
             methods,
             last_ns,
+            sni_hash,
             verdict,
             protocol,
             client: this_client,
@@ -237,6 +250,7 @@ impl Flow {
             counted_flags,
             counted_verdict,
             counted_protocol,
+            quiet,
             _pad,
         } = self;
         low.reset();
@@ -244,6 +258,7 @@ impl Flow {
         *evidence = 0;
         *methods = 0;
         *last_ns = now;
+        *sni_hash = 0;
         *verdict = Verdict::Undecided as u8;
         *protocol = Protocol::None as u8;
         *this_client = client;
@@ -251,7 +266,8 @@ impl Flow {
         *counted_flags = 0;
         *counted_verdict = 0;
         *counted_protocol = 0;
-        *_pad = 0;
+        *quiet = 0;
+        *_pad = [0; 4];
     }
 
     /// A side, and the one opposite.

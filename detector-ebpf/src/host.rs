@@ -13,12 +13,16 @@ use crate::{
     budget::Budget,
     counter::Counter,
     edge::{EdgeKey, EdgeValue},
-    event::Event,
+    event::{Event, HelloEvent},
     flow::{FILTER_SLOTS, Flow, FlowKey, Side},
     packet::Frame,
     scan::{self, Scanned, Work},
-    track::{self, Desk, Store},
+    tls::Hello,
+    track::{self, Desk, Reading, Store},
 };
+
+/// Hellos that are kept for their next segment.
+const HELLOS: usize = 1024;
 
 /// Limits and settings of a host store.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -59,6 +63,9 @@ pub struct Host {
     events: RefCell<Vec<Event>>,
     counters: RefCell<[u64; Counter::COUNT as usize]>,
     budget: RefCell<Budget>,
+    hellos: RefCell<HashMap<FlowKey, Hello>>,
+    hello: RefCell<Hello>,
+    hello_events: RefCell<Vec<HelloEvent>>,
     desk: RefCell<Desk>,
 }
 
@@ -76,6 +83,9 @@ impl Host {
             events: RefCell::default(),
             counters: RefCell::new([0; Counter::COUNT as usize]),
             budget: RefCell::default(),
+            hellos: RefCell::default(),
+            hello: RefCell::default(),
+            hello_events: RefCell::default(),
             desk: RefCell::default(),
         }
     }
@@ -98,6 +108,11 @@ impl Host {
     /// The events since the last call.
     pub fn take_events(&self) -> Vec<Event> {
         self.events.take()
+    }
+
+    /// The hellos since the last call.
+    pub fn take_hellos(&self) -> Vec<HelloEvent> {
+        self.hello_events.take()
     }
 
     /// All edges with their totals, in no order.
@@ -216,8 +231,26 @@ impl<'h> Store for OnFrame<'h> {
     }
 
     fn emit(&self, key: &EdgeKey, value: &EdgeValue, client_port: u16) -> bool {
-        let event = Event { version: Event::VERSION, _pad: [0; 5], client_port, key: *key, value: *value };
+        let event = Event {
+            version: Event::VERSION,
+            kind: Event::KIND,
+            _pad: [0; 4],
+            client_port,
+            key: *key,
+            value: *value,
+        };
         self.host.events.borrow_mut().push(event);
+        true
+    }
+
+    fn emit_hello(&self, key: &EdgeKey) -> bool {
+        self.host.hello_events.borrow_mut().push(HelloEvent {
+            version: Event::VERSION,
+            kind: HelloEvent::KIND,
+            _pad: [0; 6],
+            key: *key,
+            hello: *self.host.hello.borrow(),
+        });
         true
     }
 
@@ -225,7 +258,9 @@ impl<'h> Store for OnFrame<'h> {
         self.host.desk.try_borrow_mut().ok()
     }
 
-    fn scan(&self, side: &mut Side, at: u32, len: u32, asked_head: bool) -> Scanned {
+    fn scan(&self, key: &FlowKey, side: &mut Side, reading: Reading) -> Scanned {
+        let Reading { mut at, mut len, asked_head, heads_only } = reading;
+        let window = if heads_only { 0 } else { self.host.settings.scan_window };
         let mut budget = self.host.budget.borrow_mut();
         if let Some(rate) = self.host.settings.scan_bytes_per_second
             && !budget.allows(self.now(), rate)
@@ -234,9 +269,11 @@ impl<'h> Store for OnFrame<'h> {
             side.lose();
             return Scanned::default();
         }
-        let mut work = Work::new(*side, self.host.settings.scan_window);
-        work.prepare(side, self.host.settings.scan_window, asked_head);
-        let (mut at, mut len) = (at, len);
+        let mut work = Work::new(*side, window);
+        work.prepare(side, window, asked_head);
+        if let Some(hello) = self.host.hellos.borrow_mut().remove(key) {
+            work.record.hello = hello;
+        }
         for _ in 0..scan::STEPS {
             if len == 0 {
                 break;
@@ -253,6 +290,15 @@ impl<'h> Store for OnFrame<'h> {
         if let Some(lost) = work.lost.checked_sub(1) {
             self.count_index(lost);
         }
+        if work.reads_hello() {
+            let mut hellos = self.host.hellos.borrow_mut();
+            if hellos.len() >= HELLOS {
+                // The kernel's map pushes out the oldest; here, too, one that never goes on must not stay.
+                hellos.clear();
+            }
+            hellos.insert(*key, work.record.hello);
+        }
+        *self.host.hello.borrow_mut() = work.record.hello;
         *side = work.side;
         found
     }

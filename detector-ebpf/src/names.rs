@@ -15,6 +15,8 @@ pub const FILTER: &str = "FILTER";
 pub const EDGES: &str = "EDGES";
 /// Ring buffer of events.
 pub const EVENTS: &str = "EVENTS";
+/// LRU hash map of the hellos that go on in the next segment of their flow.
+pub const HELLOS: &str = "HELLOS";
 /// Per-CPU array of counters.
 pub const COUNTERS: &str = "COUNTERS";
 /// Per-CPU array of one entry: work memory and the scan budget.

@@ -78,7 +78,7 @@ impl<const N: usize> Header for [u8; N] {
 }
 
 /// Bytes of payload that are read at once.
-pub const BLOCK: usize = 64;
+pub const BLOCK: usize = 128;
 
 /// An address as four words in network order; an IPv4 address is mapped (`::ffff:a.b.c.d`).
 pub type Words = [u32; 4];
@@ -131,6 +131,63 @@ struct Network {
     end: u32,
 }
 
+/// What a glance at a packet's first bytes tells.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Glance {
+    /// A TCP segment behind plain headers.
+    Segment(Segment),
+    /// Nothing that is looked at, for this reason.
+    Other(Counter),
+    /// Headers that want a [`walk`]: tags, options, extensions, or such as are not in the linear part.
+    Unclear,
+}
+
+/// Looks at the headers where they stand in nearly every packet: Ethernet, IPv4 without options or IPv6
+/// without extensions, TCP.
+///
+/// All offsets are constants: one comparison with the packet's end serves a whole header.
+#[inline(always)]
+pub fn glance<P: Packet>(packet: &P) -> Glance {
+    const TCP_IN_IPV4: u32 = ETHERNET_LEN + 20;
+    const TCP_IN_IPV6: u32 = ETHERNET_LEN + 40;
+    let Some(ethernet) = packet.header::<14>(0) else {
+        return Glance::Unclear;
+    };
+    match ethernet.short::<12>() {
+        ETHERTYPE_IPV4 => {
+            let Some(ip) = packet.header::<20>(ETHERNET_LEN) else {
+                return Glance::Unclear;
+            };
+            if ip.byte::<0>() != 0x45 {
+                return Glance::Unclear;
+            }
+            match ipv4_header(&ip, ETHERNET_LEN) {
+                Ok(network) => plain(packet, &network, packet.header::<20>(TCP_IN_IPV4)),
+                Err(counter) => Glance::Other(counter),
+            }
+        }
+        ETHERTYPE_IPV6 => {
+            let Some(ip) = packet.header::<40>(ETHERNET_LEN) else {
+                return Glance::Unclear;
+            };
+            if ip.byte::<0>() >> 4 != 6 || ip.byte::<6>() != PROTOCOL_TCP {
+                return Glance::Unclear;
+            }
+            plain(packet, &ipv6_header(&ip, ETHERNET_LEN), packet.header::<20>(TCP_IN_IPV6))
+        }
+        ethertype if is_vlan(ethertype) => Glance::Unclear,
+        _ => Glance::Other(Counter::NotIp),
+    }
+}
+
+#[inline(always)]
+fn plain<P: Packet>(packet: &P, network: &Network, tcp: Option<impl Header>) -> Glance {
+    match tcp.map(|tcp| segment(packet, network, &tcp)) {
+        Some(Ok(segment)) => Glance::Segment(segment),
+        _ => Glance::Unclear,
+    }
+}
+
 /// Walks a packet to its TCP segment.
 ///
 /// # Errors
@@ -169,6 +226,11 @@ const fn is_vlan(ethertype: u16) -> bool {
 #[inline(always)]
 fn ipv4<P: Packet>(packet: &P, at: u32) -> Result<Network, Counter> {
     let ip = packet.header::<20>(at).ok_or(Counter::Malformed)?;
+    ipv4_header(&ip, at)
+}
+
+#[inline(always)]
+fn ipv4_header(ip: &impl Header, at: u32) -> Result<Network, Counter> {
     let version_ihl = ip.byte::<0>();
     let header = u32::from(version_ihl & 0x0f) * 4;
     if version_ihl >> 4 != 4 || header < 20 {
@@ -181,12 +243,10 @@ fn ipv4<P: Packet>(packet: &P, at: u32) -> Result<Network, Counter> {
     if ip.short::<6>() & 0x1fff != 0 {
         return Err(Counter::Fragment);
     }
-    let source = ip.word::<12>();
-    let destination = ip.word::<16>();
     let total = u32::from(ip.short::<2>());
     Ok(Network {
-        source: mapped(source),
-        destination: mapped(destination),
+        source: mapped(ip.word::<12>()),
+        destination: mapped(ip.word::<16>()),
         transport_at: at + header,
         // BIG TCP leaves the length at 0 (Linux b1a78b9b9886, "net: add support for ipv4 big tcp").
         end: if total == 0 { 0 } else { at + total },
@@ -204,11 +264,8 @@ fn ipv6<P: Packet>(packet: &P, at: u32) -> Result<Network, Counter> {
     if ip.byte::<0>() >> 4 != 6 {
         return Err(Counter::Malformed);
     }
-    let payload = u32::from(ip.short::<4>());
+    let mut network = ipv6_header(&ip, at);
     let mut next = ip.byte::<6>();
-    let source = [ip.word::<8>(), ip.word::<12>(), ip.word::<16>(), ip.word::<20>()];
-    let destination = [ip.word::<24>(), ip.word::<28>(), ip.word::<32>(), ip.word::<36>()];
-    let mut transport_at = at + 40;
     if next != PROTOCOL_TCP {
         for _ in 0..IPV6_EXTENSIONS {
             let units = match next {
@@ -217,7 +274,7 @@ fn ipv6<P: Packet>(packet: &P, at: u32) -> Result<Network, Counter> {
                 IPV6_FRAGMENT => 0,
                 _ => break,
             };
-            let extension = packet.header::<4>(transport_at).ok_or(Counter::Malformed)?;
+            let extension = packet.header::<4>(network.transport_at).ok_or(Counter::Malformed)?;
             // RFC 8200 §4.5: the offset is the high 13 bits.
             if next == IPV6_FRAGMENT && extension.short::<2>() & 0xfff8 != 0 {
                 return Err(Counter::Fragment);
@@ -225,7 +282,7 @@ fn ipv6<P: Packet>(packet: &P, at: u32) -> Result<Network, Counter> {
             next = extension.byte::<0>();
             // RFC 8200 §4.3 counts units of eight bytes after the first; RFC 4302 §2.2 units of four
             // after the first two; a fragment header is eight bytes long and has no length.
-            transport_at += 8 + u32::from(extension.byte::<1>()) * units;
+            network.transport_at += 8 + u32::from(extension.byte::<1>()) * units;
         }
         if next != PROTOCOL_TCP {
             return Err(match next {
@@ -235,15 +292,31 @@ fn ipv6<P: Packet>(packet: &P, at: u32) -> Result<Network, Counter> {
             });
         }
     }
-    Ok(Network { source, destination, transport_at, end: if payload == 0 { 0 } else { at + 40 + payload } })
+    Ok(network)
+}
+
+/// What the fixed header of IPv6 says, as if nothing stood between it and TCP.
+#[inline(always)]
+fn ipv6_header(ip: &impl Header, at: u32) -> Network {
+    let payload = u32::from(ip.short::<4>());
+    Network {
+        source: [ip.word::<8>(), ip.word::<12>(), ip.word::<16>(), ip.word::<20>()],
+        destination: [ip.word::<24>(), ip.word::<28>(), ip.word::<32>(), ip.word::<36>()],
+        transport_at: at + 40,
+        end: if payload == 0 { 0 } else { at + 40 + payload },
+    }
 }
 
 #[inline(always)]
 fn tcp<P: Packet>(packet: &P, network: &Network) -> Result<Segment, Counter> {
-    let at = network.transport_at;
-    let tcp = packet.header::<20>(at).ok_or(Counter::Malformed)?;
+    let tcp = packet.header::<20>(network.transport_at).ok_or(Counter::Malformed)?;
+    segment(packet, network, &tcp)
+}
+
+#[inline(always)]
+fn segment<P: Packet>(packet: &P, network: &Network, tcp: &impl Header) -> Result<Segment, Counter> {
     let header = u32::from(tcp.byte::<12>() >> 4) * 4;
-    let payload_at = at + header;
+    let payload_at = network.transport_at + header;
     // A packet's own length is the truth (GSO, BIG TCP); only padding makes it longer than it is.
     let mut end = packet.len();
     if end <= ETHERNET_MIN + 4 * VLAN_TAGS && network.end != 0 && network.end < end {

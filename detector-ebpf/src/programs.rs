@@ -43,6 +43,8 @@ fn detect(context: &TcContext, from_pod: bool) -> i32 {
     if track::wants_attention(&Linear::new(skb), &Maps::new(skb)) {
         let todo = attend(skb, u32::from(from_pod));
         conclude(todo);
+        #[cfg(debug_assertions)]
+        aya_log_ebpf::debug!(context, "from the pod: {}, todo: {}", u32::from(from_pod), todo);
         if Todo(todo).has(Todo::AGAIN) {
             let todo = attend(skb, u32::from(from_pod));
             conclude(todo);

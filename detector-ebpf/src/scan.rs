@@ -5,8 +5,9 @@
 //! What is not read (past the window, or content of which nothing counts) is skipped by its length alone.
 
 use crate::{
-    automaton::{self, CHUNK_SIZE, CONTENT, LINE, START},
+    automaton::{self, CHUNK_SIZE, CONTENT, LINE, START, Step},
     counter::Counter,
+    event::HelloEvent,
     evidence::Evidence,
     flow::Side,
     packet::{BLOCK, Packet},
@@ -15,11 +16,14 @@ use crate::{
 /// Tokens that one block may hold; a power of two.
 const HITS: usize = 16;
 
+/// Bytes of a message that are read before anything is known of it.
+const START_BLOCK: u32 = 16;
+
 /// Bytes of one head that are followed to its end; servers refuse longer ones (nginx and Node at 16 KiB).
 pub const HEAD_LIMIT: u16 = 32 * 1024;
 
 /// Steps of one scan: a head and a body at their limits in full blocks, and room for short ones.
-pub const STEPS: u32 = 640;
+pub const STEPS: u32 = 400;
 
 /// What a side is in the middle of.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -45,10 +49,16 @@ pub enum Phase {
     Frame = 8,
     /// The place in the stream was lost: the next segment that begins like a message is one.
     Lost = 9,
+    /// A TLS hello, after its first eleven bytes.
+    Hello = 10,
+    /// Lines, or XML, of a protocol that may turn to TLS between two of them.
+    Commands = 11,
     /// TLS: nothing more is read.
-    Tls = 10,
+    Tls = 12,
     /// The stream began with nothing known: nothing more is read.
-    Opaque = 11,
+    Opaque = 13,
+    /// A plaintext protocol of which the beginning says all: nothing more is read.
+    Named = 14,
 }
 
 /// What the head said of the message that it begins; bits of [`Side::head`].
@@ -67,6 +77,8 @@ impl Head {
     pub const HEAD_METHOD: u8 = 1 << 4;
     /// The body's JSON text is a batch: members stand one bracket deeper.
     pub const BATCH: u8 = 1 << 5;
+    /// The hello is a client's.
+    pub const CLIENT: u8 = 1 << 6;
 }
 
 /// What a scan has shown.
@@ -80,6 +92,8 @@ pub struct Scanned {
     pub protocol: u8,
     /// The answer to `HEAD` was read.
     pub answered_head: bool,
+    /// A client's hello was read to its end; its names are in [`Work::record`].
+    pub hello: bool,
 }
 
 /// Work memory of a scan: one for each CPU.
@@ -102,9 +116,16 @@ pub struct Work {
     pub asked_head: u32,
     /// Bytes that the automaton has read.
     pub scanned: u32,
-    _pad: u32,
+    /// 1 when `record` is that of a client and whole.
+    pub hello_is_whole: u32,
+    /// Tokens of the block.
+    found: u32,
+    /// Bytes of the block that are done with.
+    position: u32,
     hits: [u32; HITS],
     block: [u8; BLOCK],
+    /// The hello that is read, as it is sent.
+    pub record: HelloEvent,
 }
 
 impl Work {
@@ -120,7 +141,10 @@ impl Work {
             lost: 0,
             asked_head: 0,
             scanned: 0,
-            _pad: 0,
+            hello_is_whole: 0,
+            record: HelloEvent::new(),
+            position: 0,
+            found: 0,
             hits: [0; HITS],
             block: [0; BLOCK],
         }
@@ -133,10 +157,19 @@ impl Work {
         self.evidence = 0;
         self.methods = 0;
         self.protocol = 0;
-        self.window = window;
+        // What is left of it is counted in 16 bits.
+        self.window = if window > u16::MAX as u32 { u16::MAX as u32 } else { window };
         self.lost = 0;
         self.asked_head = u32::from(asked_head);
         self.scanned = 0;
+        self.hello_is_whole = 0;
+    }
+
+    /// Whether the names of a client's hello are to be kept for its next segment.
+    #[inline(always)]
+    #[must_use]
+    pub const fn reads_hello(&self) -> bool {
+        self.side.is(Phase::Hello) && self.side.head & Head::CLIENT != 0
     }
 
     /// What the scan has shown.
@@ -148,6 +181,7 @@ impl Work {
             methods: self.methods,
             protocol: self.protocol as u8,
             answered_head: asked_head && self.asked_head == 0,
+            hello: self.hello_is_whole != 0,
         }
     }
 
@@ -173,7 +207,8 @@ impl Work {
     #[inline(always)]
     pub fn lose(&mut self, why: Counter) {
         self.lost = why as u32 + 1;
-        self.begin(Phase::Lost);
+        self.fold();
+        self.side.lose();
     }
 }
 
@@ -202,6 +237,9 @@ impl Side {
             stream: 0,
             saved: 0,
             incoming: 0,
+            hash: 0,
+            greeting: 0,
+            _pad: [0; 3],
         }
     }
 
@@ -215,6 +253,9 @@ impl Side {
         self.stream = 0;
         self.saved = 0;
         self.incoming = 0;
+        self.hash = 0;
+        self.greeting = 0;
+        self._pad = [0; 3];
     }
 
     /// Whether nothing more is read of this side.
@@ -241,7 +282,12 @@ impl Side {
     /// Forgets the place in the stream: bytes were lost, or could not be read.
     #[inline(always)]
     pub const fn lose(&mut self) {
-        self.begin(Phase::Lost);
+        if self.is(Phase::Hello) {
+            // It stays TLS; only its names are lost.
+            self.phase = Phase::Tls as u8;
+        } else {
+            self.begin(Phase::Lost);
+        }
     }
 
     #[inline(always)]
@@ -262,7 +308,7 @@ impl Side {
     }
 
     #[inline(always)]
-    const fn is(&self, phase: Phase) -> bool {
+    pub(crate) const fn is(&self, phase: Phase) -> bool {
         self.phase == phase as u8
     }
 }
@@ -279,6 +325,9 @@ pub fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) -> u32 {
     if work.side.is(Phase::FrameHeader) {
         return frame::header(packet, work, at, len);
     }
+    if work.side.is(Phase::Hello) {
+        return hello::step(packet, work, at, len);
+    }
     let mut take = len;
     let bounded = work.side.is(Phase::Body) || work.side.is(Phase::Chunk) || work.side.is(Phase::Frame);
     if bounded {
@@ -290,8 +339,8 @@ pub fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) -> u32 {
             return take;
         }
     } else if work.side.window == 0 {
-        // The first lines of a stream of JSON say enough; a head must end.
-        if !work.side.is(Phase::Lines) {
+        // The first lines of a stream say enough; a head must end.
+        if !work.side.is(Phase::Lines) && !work.side.is(Phase::Commands) {
             work.lose(Counter::HeadTooLong);
         }
         return len;
@@ -299,8 +348,10 @@ pub fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) -> u32 {
     if take > u32::from(work.side.window) {
         take = u32::from(work.side.window);
     }
-    if take > BLOCK as u32 {
-        take = BLOCK as u32;
+    // The first bytes decide on TLS, of which no more is to be read.
+    let block = if work.side.is(Phase::Start) { START_BLOCK } else { BLOCK as u32 };
+    if take > block {
+        take = block;
     }
     if take == 0 {
         // A body without bytes is none: `apply` does not begin one.
@@ -338,27 +389,33 @@ pub fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) -> u32 {
 }
 
 /// Runs the automaton over the first `take` bytes of the block; answers the number of tokens.
-#[inline(always)]
+///
+/// This loop is what scanning costs: a token is rare and may cost more than the bytes before it.
 #[expect(clippy::indexing_slicing, reason = "a masked index is below the length")]
+#[inline(always)]
 fn run(work: &mut Work, take: u32) -> u32 {
-    let mut hits = 0_u32;
-    let mut state = work.side.state;
-    let mut depth = u32::from(work.side.depth);
+    work.found = 0;
+    let mut step = Step::at(work.side.state);
+    let mut depth = i32::from(work.side.depth);
     for index in 0..BLOCK as u32 {
         if index >= take {
             break;
         }
-        let step = automaton::step(state, work.block[index as usize]);
-        state = step.state();
-        depth = depth.wrapping_add(step.opened()).wrapping_sub(step.closed());
-        // Written at every byte and kept only behind a token: a branch here would cost more.
-        work.hits[hits as usize & (HITS - 1)] = u32::from(state) | index << 16 | depth << 24;
-        hits += step.hit();
+        step = step.next(work.block[index as usize]);
+        depth = depth.wrapping_add(step.bracket());
+        if step.has_token() {
+            // Kept in memory that the compiler knows nothing of: a number of tokens in a register would be
+            // a path of its own to the verifier, for each number, from here to the end of the step.
+            let work = core::hint::black_box(&mut *work);
+            work.hits[work.found as usize & (HITS - 1)] =
+                u32::from(step.state()) | index << 16 | (depth as u32) << 24;
+            work.found += 1;
+        }
     }
-    work.side.state = state;
+    work.side.state = step.state();
     work.side.depth = depth as u8;
     work.scanned = work.scanned.wrapping_add(take);
-    hits
+    core::hint::black_box(work).found
 }
 
 /// Counts bytes of a body, a chunk or a frame as gone, and ends it with the last.
@@ -382,6 +439,16 @@ fn leave(work: &mut Work, taken: u32) {
     }
 }
 
+/// Passes over the next `left` bytes; after them a message begins.
+#[inline(always)]
+const fn pass(side: &mut Side, left: u32) {
+    if left > 0 {
+        side.phase = Phase::Body as u8;
+        side.left = left;
+        side.window = 0;
+    }
+}
+
 #[inline(always)]
 const fn begin_chunk_size(side: &mut Side) {
     side.enter(Phase::ChunkSize, CHUNK_SIZE);
@@ -402,8 +469,49 @@ fn apply(work: &mut Work, state: u16, byte: u8, depth: u8) -> bool {
     side.head |= meaning.head;
     match meaning.action {
         Action::None | Action::Member => false,
+        Action::Hello => {
+            hello::begin(work);
+            true
+        }
         Action::Tls => {
             side.phase = Phase::Tls as u8;
+            true
+        }
+        Action::Named => {
+            side.phase = Phase::Named as u8;
+            side.flags |= Side::KNOWN;
+            if meaning.protocol != 0 {
+                side.greeting = meaning.protocol;
+            }
+            work.protocol = work.protocol.max(u32::from(work.side.greeting));
+            true
+        }
+        Action::Commands => {
+            side.phase = Phase::Commands as u8;
+            side.greeting = meaning.protocol;
+            side.window = work.window as u16;
+            false
+        }
+        Action::Greeting => {
+            side.greeting = meaning.protocol;
+            work.begin(Phase::Lost);
+            true
+        }
+        Action::Preamble => {
+            // What is left of it is passed over; then the stream begins.
+            let left = u32::from(meaning.skip);
+            work.begin(Phase::Start);
+            pass(&mut work.side, left);
+            true
+        }
+        Action::PreambleLength => {
+            side.left = side.left << 8 | u32::from(byte);
+            false
+        }
+        Action::EndOfPreambleLength => {
+            let left = side.left << 8 | u32::from(byte);
+            work.begin(Phase::Start);
+            pass(&mut work.side, left);
             true
         }
         Action::Unknown => {
@@ -493,6 +601,7 @@ fn end_of_head(work: &mut Work) {
 }
 
 mod frame;
+mod hello;
 mod token;
 
 use token::Action;

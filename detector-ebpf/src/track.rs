@@ -16,7 +16,7 @@ use crate::{
     edge::{EdgeKey, EdgeValue},
     evidence::Evidence,
     flow::{Flow, FlowKey, Side, slot_of},
-    packet::{Packet, Segment, walk},
+    packet::{Glance, Packet, Segment, glance, walk},
     scan::{Phase, Scanned},
     verdict::{Protocol, Verdict},
 };
@@ -54,15 +54,33 @@ pub trait Store {
     fn insert_edge(&self, key: &EdgeKey, value: &EdgeValue) -> bool;
     /// Sends an event; false if there was no room for it.
     fn emit(&self, key: &EdgeKey, value: &EdgeValue, client_port: u16) -> bool;
+    /// Sends the hello of the last scan, which made this edge; false if there was no room for it.
+    fn emit_hello(&self, key: &EdgeKey) -> bool;
 
     /// Room for what is worked on; `None` while it is in use, which it never is.
     fn desk(&self) -> Option<impl DerefMut<Target = Desk>>;
 
-    /// Reads `len` bytes of payload at `at` as what a side says next, as far as the budget allows.
-    ///
-    /// `asked_head` says that the other side waits for an answer to `HEAD`.
-    fn scan(&self, side: &mut Side, at: u32, len: u32, asked_head: bool) -> Scanned;
+    /// Reads payload as what a side says next, as far as the budget allows.
+    fn scan(&self, key: &FlowKey, side: &mut Side, reading: Reading) -> Scanned;
 }
+
+/// What is to be read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Reading {
+    /// Where the bytes begin in the packet.
+    pub at: u32,
+    /// How many they are.
+    pub len: u32,
+    /// The other side waits for an answer to `HEAD`.
+    pub asked_head: bool,
+    /// Bodies that begin here are passed over.
+    pub heads_only: bool,
+}
+
+/// Quiet packets in a row from which on most bodies are passed over.
+const QUIET: u8 = 16;
+/// One in this many is read all the same; a power of two.
+const QUIET_SAMPLE: u32 = 8;
 
 /// What is worked on for one packet. It is too much for the 512 bytes of stack that a BPF program has.
 #[derive(Clone, Copy, Debug, Default)]
@@ -73,6 +91,8 @@ pub struct Desk {
     new: Flow,
     edge: EdgeKey,
     value: EdgeValue,
+    /// The packet ended a client's hello.
+    hello: bool,
 }
 
 /// Whether a packet wants [`attend`]: it opens a flow, may be of one that is tracked, or is of the sample.
@@ -80,14 +100,13 @@ pub struct Desk {
 /// This is all that a packet of a settled flow costs.
 #[inline(always)]
 pub fn wants_attention<P: Packet, S: Store>(packet: &P, store: &S) -> bool {
-    match walk(packet) {
-        Ok(segment) => {
+    match glance(packet) {
+        Glance::Segment(segment) => {
             let slot = slot_of(&segment, store.ifindex());
             segment.has(Segment::SYN) || store.filter(slot) != 0 || pickup::is_sampled(store, &segment, slot)
         }
-        // What could not be walked may have its headers outside of the linear part: `attend` reads it all.
-        Err(Counter::Malformed) => true,
-        Err(counter) => {
+        Glance::Unclear => true,
+        Glance::Other(counter) => {
             store.count(counter);
             false
         }
@@ -141,6 +160,7 @@ pub fn attend<P: Packet, S: Store>(packet: &P, store: &S, from_pod: bool) -> Tod
         return Todo::NOTHING;
     };
     let desk: &mut Desk = &mut desk;
+    desk.hello = false;
     match walk(packet) {
         Ok(segment) => desk.segment = segment,
         Err(counter) => {
@@ -176,7 +196,7 @@ pub fn attend<P: Packet, S: Store>(packet: &P, store: &S, from_pod: bool) -> Tod
         flow = store.flow(&desk.key);
     }
     match flow {
-        Some(mut flow) => advance(store, &desk.segment, &mut flow, side),
+        Some(mut flow) => advance(store, desk, &mut flow, side),
         None => Todo::NOTHING,
     }
 }
@@ -214,6 +234,7 @@ pub fn expire<S: Store>(store: &S, key: &FlowKey, idle_ns: u64) -> bool {
         return false;
     }
     desk.key = *key;
+    desk.hello = false;
     if settle(store, &mut flow) {
         account(store, &mut desk, &mut flow);
     }
@@ -248,7 +269,8 @@ fn remove<S: Store>(store: &S, key: &FlowKey, slot: u32) {
 
 /// A segment of a flow that is tracked.
 #[inline(always)]
-fn advance<S: Store>(store: &S, segment: &Segment, flow: &mut Flow, side: u8) -> Todo {
+fn advance<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8) -> Todo {
+    let segment = &desk.segment;
     if segment.has(Segment::SYN) && synchronise(flow, segment, side) {
         let todo = Todo::REMOVE.with(Todo::AGAIN, true);
         return todo.with(Todo::ACCOUNT, settle(store, flow));
@@ -256,8 +278,9 @@ fn advance<S: Store>(store: &S, segment: &Segment, flow: &mut Flow, side: u8) ->
     flow.last_ns = store.now();
     let reset = segment.has(Segment::RST);
     // RFC 9293 §3.5.2: a reset may carry a diagnostic text, which is no data.
-    if segment.payload_len > 0 && !reset && flow.verdict != Verdict::Tls as u8 {
-        payload(store, flow, segment, side);
+    let is_record = flow.flags & Flow::PICKED_UP != 0 && flow.verdict == Verdict::Tls as u8;
+    if segment.payload_len > 0 && !reset && !is_record {
+        desk.hello = payload(store, &desk.key, flow, segment, side);
         judge(flow, side);
     }
     let mut over = reset;
@@ -276,8 +299,26 @@ fn advance<S: Store>(store: &S, segment: &Segment, flow: &mut Flow, side: u8) ->
         store.count(Counter::PickedUp);
     }
     let settled = if over { settle(store, flow) } else { flow.verdict != Verdict::Undecided as u8 };
-    let watched = flow.verdict == Verdict::Plaintext as u8 || flow.verdict == Verdict::Undecided as u8;
+    let watched = match flow.verdict {
+        v if v == Verdict::Undecided as u8 => true,
+        // What its beginning has named is read no further; only whether it is answered is waited for.
+        v if v == Verdict::Plaintext as u8 => {
+            let [low, high] = &flow.sides;
+            let named = low.is(Phase::Named) || high.is(Phase::Named);
+            !named || flow.flags & Flow::ANSWERED == 0
+        }
+        // The server's hello says which version it chose.
+        v if v == Verdict::Tls as u8 => !is_record && !both_spoke(flow),
+        _ => false,
+    };
     Todo::NOTHING.with(Todo::ACCOUNT, settled).with(Todo::REMOVE, over || !watched)
+}
+
+#[inline(always)]
+const fn both_spoke(flow: &Flow) -> bool {
+    let [low, high] = &flow.sides;
+    low.is_settled() && high.flags & Side::SPOKE != 0 && !high.is(Phase::Hello)
+        || high.is_settled() && low.flags & Side::SPOKE != 0 && !low.is(Phase::Hello)
 }
 
 /// A SYN: the first word of a side, or a retransmission of it. True if it opens another connection.
@@ -293,13 +334,14 @@ const fn synchronise(flow: &mut Flow, segment: &Segment, side: u8) -> bool {
     this.next != first && !segment.has(Segment::ACK)
 }
 
-/// The payload of a segment, as far as it is new.
+/// The payload of a segment, as far as it is new. True if it ends a client's hello.
 #[inline(always)]
-fn payload<S: Store>(store: &S, flow: &mut Flow, segment: &Segment, side: u8) {
+fn payload<S: Store>(store: &S, key: &FlowKey, flow: &mut Flow, segment: &Segment, side: u8) -> bool {
     let mut at = segment.payload_at;
     let mut len = segment.payload_len;
     // TCP Fast Open (RFC 7413): data with a SYN stands one past its sequence number.
     let first = segment.sequence.wrapping_add(u32::from(segment.has(Segment::SYN)));
+    let quiet = flow.quiet;
     let (this, other) = flow.sides_of(side);
     if this.flags & Side::SYNCED != 0 {
         let ahead = first.wrapping_sub(this.next) as i32;
@@ -307,7 +349,8 @@ fn payload<S: Store>(store: &S, flow: &mut Flow, segment: &Segment, side: u8) {
             let old = ahead.unsigned_abs();
             if old >= len {
                 // A retransmission, or a keep-alive probe (RFC 9293 §3.8.4).
-                return store.count(Counter::Retransmission);
+                store.count(Counter::Retransmission);
+                return false;
             }
             at += old;
             len -= old;
@@ -319,14 +362,20 @@ fn payload<S: Store>(store: &S, flow: &mut Flow, segment: &Segment, side: u8) {
     this.next = first.wrapping_add(segment.payload_len);
     this.flags |= Side::SYNCED | Side::SPOKE;
     if this.is_settled() {
-        return;
+        return false;
     }
-    if this.phase == Phase::Start as u8 && other.speaks_frames() {
+    if this.is(Phase::Start) && other.speaks_frames() {
         // Only the client sends a preface (RFC 9113 §3.4): the other side begins with a frame.
         this.begin_frames();
     }
     let asked_head = other.flags & Side::ASKED_HEAD != 0;
-    let found = store.scan(this, at, len, asked_head);
+    // Heads are always read, for they say where the next message begins.
+    let heads_only = quiet >= QUIET && first.wrapping_mul(0x9e37_79b1) >> 16 & (QUIET_SAMPLE - 1) != 0;
+    if heads_only {
+        store.count(Counter::Thinned);
+    }
+    let found = store.scan(key, this, Reading { at, len, asked_head, heads_only });
+    let sni_hash = this.hash;
     if found.answered_head {
         other.flags &= !Side::ASKED_HEAD;
     }
@@ -335,13 +384,34 @@ fn payload<S: Store>(store: &S, flow: &mut Flow, segment: &Segment, side: u8) {
     if found.protocol > flow.protocol {
         flow.protocol = found.protocol;
     }
+    if found.hello {
+        flow.sni_hash = sni_hash;
+    }
+    found.hello
 }
 
 /// Draws the verdict from what is known after a side has spoken.
 #[inline(always)]
 fn judge(flow: &mut Flow, side: u8) {
-    let [low, high] = &flow.sides;
-    let tls = low.phase == Phase::Tls as u8 || high.phase == Phase::Tls as u8;
+    if flow.verdict == Verdict::Tls as u8 {
+        // A plaintext answer to a hello is the server's refusal of TLS.
+        return;
+    }
+    let [low, high] = &mut flow.sides;
+    if low.is(Phase::Tls) && high.is(Phase::Hello) {
+        // Whoever is answered has said all: a hello without extensions has no end of its own.
+        high.lose();
+    } else if high.is(Phase::Tls) && low.is(Phase::Hello) {
+        low.lose();
+    }
+    let tls = low.is(Phase::Tls) || high.is(Phase::Tls);
+    let greeting = if low.greeting > high.greeting { low.greeting } else { high.greeting };
+    let declined = greeting == Protocol::Mysql as u8 && (low.is(Phase::Opaque) || high.is(Phase::Opaque));
+    if (flow.protocol >= Protocol::Redis as u8 || declined) && greeting > flow.protocol {
+        // What the server greets with says more than the client's first words; a client that says neither
+        // TLS nor MySQL's request for it has declined.
+        flow.protocol = greeting;
+    }
     if flow.protocol != Protocol::None as u8 {
         flow.verdict = Verdict::Plaintext as u8;
         // A protocol that says nothing of who asks leaves the client to the ports.
@@ -357,7 +427,7 @@ fn judge(flow: &mut Flow, side: u8) {
         }
     } else if tls {
         flow.verdict = Verdict::Tls as u8;
-    } else if low.phase == Phase::Opaque as u8 && high.phase == Phase::Opaque as u8 {
+    } else if low.is(Phase::Opaque) && high.is(Phase::Opaque) {
         flow.verdict = Verdict::Opaque as u8;
     }
 }
@@ -374,17 +444,25 @@ fn refuse(flow: &mut Flow, side: u8) {
     }
 }
 
-/// Settles a flow that ends: it is opaque if a side began with nothing known. False if nothing can be said,
+/// Settles a flow that ends: it is TLS if a hello was begun, opaque if a side began with nothing known. False if nothing can be said,
 /// which is counted.
 #[inline(always)]
 fn settle<S: Store>(store: &S, flow: &mut Flow) -> bool {
     let [low, high] = &flow.sides;
     if flow.verdict == Verdict::Undecided as u8 {
-        if low.phase != Phase::Opaque as u8 && high.phase != Phase::Opaque as u8 {
+        // A protocol that could have turned to TLS, and did not.
+        let greeting = if low.greeting > high.greeting { low.greeting } else { high.greeting };
+        flow.verdict = if greeting != 0 && !low.is(Phase::Hello) && !high.is(Phase::Hello) {
+            flow.protocol = greeting;
+            Verdict::Plaintext as u8
+        } else if low.is(Phase::Hello) || high.is(Phase::Hello) {
+            Verdict::Tls as u8
+        } else if low.is(Phase::Opaque) || high.is(Phase::Opaque) {
+            Verdict::Opaque as u8
+        } else {
             store.count(Counter::ClosedUndecided);
             return false;
-        }
-        flow.verdict = Verdict::Opaque as u8;
+        };
     }
     true
 }

@@ -35,6 +35,40 @@ pub enum Protocol {
     JsonRpc = 3,
     /// The Model Context Protocol.
     Mcp = 4,
+    /// Redis, by RESP.
+    Redis = 16,
+    /// PostgreSQL, by its start-up message or its server's first answer.
+    Postgresql = 17,
+    /// MySQL or MariaDB, by its server's greeting.
+    Mysql = 18,
+    /// MongoDB, by the opcode of its first message.
+    Mongodb = 19,
+    /// AMQP, by its protocol header.
+    Amqp = 20,
+    /// NATS, by `INFO` or `CONNECT`.
+    Nats = 21,
+    /// Kafka, by the header of its first request.
+    Kafka = 22,
+    /// MQTT, by `CONNECT`.
+    Mqtt = 23,
+    /// Memcached, by a command of its text protocol.
+    Memcached = 24,
+    /// ZooKeeper, by its connect request or a four-letter word.
+    Zookeeper = 25,
+    /// Cassandra, by the header of its first CQL frame.
+    Cassandra = 26,
+    /// LDAP, by its first message.
+    Ldap = 27,
+    /// SMTP, without STARTTLS.
+    Smtp = 28,
+    /// IMAP, without STARTTLS.
+    Imap = 30,
+    /// POP3, without STLS.
+    Pop3 = 31,
+    /// FTP, without AUTH TLS.
+    Ftp = 29,
+    /// XMPP, without STARTTLS.
+    Xmpp = 32,
 }
 
 /// A byte from shared memory that names no verdict or protocol.
@@ -80,6 +114,23 @@ impl Protocol {
             Self::H2c => "h2c",
             Self::JsonRpc => "jsonrpc",
             Self::Mcp => "mcp",
+            Self::Redis => "redis",
+            Self::Postgresql => "postgresql",
+            Self::Mysql => "mysql",
+            Self::Mongodb => "mongodb",
+            Self::Amqp => "amqp",
+            Self::Nats => "nats",
+            Self::Kafka => "kafka",
+            Self::Mqtt => "mqtt",
+            Self::Memcached => "memcached",
+            Self::Zookeeper => "zookeeper",
+            Self::Cassandra => "cassandra",
+            Self::Ldap => "ldap",
+            Self::Smtp => "smtp",
+            Self::Imap => "imap",
+            Self::Pop3 => "pop3",
+            Self::Ftp => "ftp",
+            Self::Xmpp => "xmpp",
         }
     }
 }
@@ -94,6 +145,23 @@ impl TryFrom<u8> for Protocol {
             2 => Self::H2c,
             3 => Self::JsonRpc,
             4 => Self::Mcp,
+            16 => Self::Redis,
+            17 => Self::Postgresql,
+            18 => Self::Mysql,
+            19 => Self::Mongodb,
+            20 => Self::Amqp,
+            21 => Self::Nats,
+            22 => Self::Kafka,
+            23 => Self::Mqtt,
+            24 => Self::Memcached,
+            25 => Self::Zookeeper,
+            26 => Self::Cassandra,
+            27 => Self::Ldap,
+            28 => Self::Smtp,
+            30 => Self::Imap,
+            31 => Self::Pop3,
+            29 => Self::Ftp,
+            32 => Self::Xmpp,
             _ => return Err(UnknownCode(code)),
         })
     }

@@ -3,9 +3,9 @@
 
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
-use clap::{Args, Parser, Subcommand, ValueEnum};
+use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 
-use crate::{cluster::Selector, interfaces::Select};
+use crate::{cluster::Selector, findings::Severity, interfaces::Select};
 
 /// Finds plaintext MCP, and who speaks it, on the wire of a Kubernetes node.
 ///
@@ -39,6 +39,13 @@ pub enum Command {
     Explain(ExplainArgs),
     /// Print the definitions of Plainsight's own resources, for `kubectl apply -f -`
     Crds,
+    /// Read a capture file and report what `run` would have reported
+    ///
+    /// Reads pcap and pcapng of Ethernet, Linux cooked (`tcpdump -i any`) and raw IP, in flat memory, and
+    /// needs no privileges. Ends with status 0; with 2 if --fail-on found something; with 1 if the capture
+    /// could not be read to its end, which is said after the report of what came before; with 64 on wrong
+    /// usage.
+    Replay(ReplayArgs),
 }
 
 /// Flags of `run`.
@@ -142,7 +149,7 @@ pub struct RunArgs {
         long,
         value_name = "BYTES",
         default_value_t = 4096,
-        value_parser = clap::value_parser!(u32).range(256..=65_536),
+        value_parser = clap::value_parser!(u32).range(256..=65_535),
         env = "PLAINSIGHT_SCAN_WINDOW",
         help_heading = "Limits"
     )]
@@ -205,9 +212,9 @@ pub struct AuditArgs {
     #[arg(long, value_name = "FORMAT", default_value = "table", env = "PLAINSIGHT_FORMAT")]
     pub format: ReportFormat,
 
-    /// The mildest severity that makes the command fail
-    #[arg(long, value_name = "SEVERITY", default_value = "never", env = "PLAINSIGHT_FAIL_ON")]
-    pub fail_on: FailOn,
+    /// End with status 2 if there is a finding of this severity or a worse one
+    #[arg(long, value_name = "SEVERITY", env = "PLAINSIGHT_FAIL_ON")]
+    pub fail_on: Option<Severity>,
 
     /// Labels of pods that speak MCP, such as `mcp=true,tier=tools`
     ///
@@ -262,23 +269,6 @@ pub enum ExplainFormat {
     Json,
 }
 
-/// What makes an audit fail.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum FailOn {
-    /// Nothing that is found.
-    Never,
-    /// Anything.
-    Info,
-    /// Low and worse.
-    Low,
-    /// Medium and worse.
-    Medium,
-    /// High and worse.
-    High,
-    /// Critical alone.
-    Critical,
-}
-
 fn selector(text: &str) -> Result<Selector, String> {
     let label = |part: &str| match part.split_once('=') {
         Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
@@ -286,6 +276,80 @@ fn selector(text: &str) -> Result<Selector, String> {
     };
     let labels: Vec<(String, String)> = text.split(',').map(label).collect::<Result<_, _>>()?;
     Ok(Selector { match_labels: labels.into_iter().collect(), ..Selector::default() })
+}
+
+/// Flags of `replay`.
+#[derive(Debug, Args)]
+#[command(after_help = REPLAY_AFTER_HELP)]
+pub struct ReplayArgs {
+    /// The capture; `-` reads standard input
+    #[arg(value_name = "FILE")]
+    pub file: PathBuf,
+
+    /// Read pods, services, nodes and policy from Kubernetes YAML or JSON, as of the time of the capture
+    ///
+    /// Without this, ends are addresses, and findings that need identities are left out. Can be given more
+    /// than once.
+    #[arg(long, value_name = "PATH", help_heading = "Who is who")]
+    pub manifests: Vec<PathBuf>,
+
+    /// Trust domain of the cluster's SPIFFE ids
+    #[arg(long, value_name = "DOMAIN", default_value = "cluster.local", help_heading = "Who is who")]
+    pub trust_domain: String,
+
+    /// Write JSON, one object a line: the flows and findings of `run`, and a summary as the last
+    #[arg(long, help_heading = "What to report")]
+    pub json: bool,
+
+    /// Report plaintext that is neither MCP nor carries credentials as a finding
+    #[arg(long, help_heading = "What to report")]
+    pub report_other_plaintext: bool,
+
+    /// End with status 2 if there is a finding of this severity or a worse one
+    #[arg(long, value_name = "SEVERITY", help_heading = "What to report")]
+    pub fail_on: Option<Severity>,
+
+    /// Bytes of each plaintext message that are read
+    #[arg(
+        long,
+        value_name = "BYTES",
+        default_value_t = 4096,
+        value_parser = clap::value_parser!(u32).range(256..=65_535),
+        help_heading = "Limits"
+    )]
+    pub scan_window: u32,
+
+    /// Connections that are followed at once; a settled connection is not followed
+    ///
+    /// When there are more, new ones get no verdict and are counted.
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 262_144,
+        value_parser = clap::value_parser!(u32).range(64..=16_777_216),
+        help_heading = "Limits"
+    )]
+    pub max_flows: u32,
+
+    /// Edges (client, server, port, verdict) that are counted apart
+    #[arg(
+        long,
+        value_name = "N",
+        default_value_t = 65_536,
+        value_parser = clap::value_parser!(u32).range(64..=4_194_304),
+        help_heading = "Limits"
+    )]
+    pub max_edges: u32,
+}
+
+impl ValueEnum for Severity {
+    fn value_variants<'a>() -> &'a [Self] {
+        &Self::ALL
+    }
+
+    fn to_possible_value(&self) -> Option<PossibleValue> {
+        Some(PossibleValue::new(self.as_str()))
+    }
 }
 
 /// How the log is written.
@@ -317,14 +381,27 @@ Examples:
   plainsight run --manifests cluster.yaml |
     jq -r 'select(.id == \"plaintext-mcp\") | [.severity, .client.pod, .server.pod, .port] | @tsv'
 
-Needs CAP_BPF, CAP_NET_ADMIN, the node's network (hostNetwork: true), and Linux 5.10 or later.
+Needs CAP_BPF, CAP_PERFMON, CAP_NET_ADMIN, the node's network (hostNetwork: true), and Linux 5.10 or later.
 What is missing is said at the start.";
+
+const REPLAY_AFTER_HELP: &str = "\
+Examples:
+  # What is plaintext in a capture from a node?
+  tcpdump -i any -w node.pcap tcp
+  plainsight replay node.pcap
+
+  # Who is who, from a dump of the cluster that was taken at the same time:
+  plainsight replay node.pcap --manifests cluster.yaml
+
+  # A CI job that fails if a test run spoke MCP in the clear; 2 is a finding, 1 a broken capture:
+  zcat run.pcapng.gz | plainsight replay --fail-on high -";
 
 #[cfg(test)]
 mod tests {
     use clap::{CommandFactory as _, Parser as _};
 
     use super::{Cli, Command};
+    use crate::findings::Severity;
 
     #[test]
     fn the_definition_is_sound_and_every_flag_has_its_variable() {
@@ -356,10 +433,20 @@ mod tests {
     }
 
     #[test]
+    fn replay_wants_a_file_and_a_severity_that_is_one() {
+        let parse = |flags: &[&str]| Cli::try_parse_from(["plainsight", "replay"].iter().chain(flags));
+        for flags in [&[][..], &["a", "b"], &["a", "--fail-on", "worst"], &["a", "--fail-on"]] {
+            assert!(parse(flags).is_err(), "{flags:?}");
+        }
+        let command = parse(&["-", "--fail-on", "medium"]).unwrap().command;
+        let Command::Replay(replay) = command else { panic!("{command:?}") };
+        assert_eq!((replay.file.to_str(), replay.fail_on), (Some("-"), Some(Severity::Medium)));
+    }
+
+    #[test]
     fn the_defaults_are_those_of_the_design() {
-        let Command::Run(run) = Cli::try_parse_from(["plainsight", "run"]).unwrap().command else {
-            panic!("not run")
-        };
+        let command = Cli::try_parse_from(["plainsight", "run"]).unwrap().command;
+        let Command::Run(run) = command else { panic!("{command:?}") };
         assert_eq!(run.interfaces.to_string(), "auto");
         assert_eq!((run.scan_window, run.sample_one_in.get()), (4096, 256));
         assert!((run.scan_budget - 2.0).abs() < f64::EPSILON);

@@ -3,8 +3,10 @@
 use std::{fs, io, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use crate::{
-    args::{LogFormat, RunArgs},
+    args::{LogFormat, ReplayArgs, RunArgs},
+    findings::Rules,
     interfaces::Select,
+    replay,
 };
 
 /// The effective configuration of `run`.
@@ -89,11 +91,7 @@ impl TryFrom<RunArgs> for Config {
             max_edges,
             flow_idle,
         } = args;
-        // The SPIFFE ID standard, section 2.1.
-        let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
-        if trust_domain.is_empty() || !trust_domain.chars().all(allowed) {
-            return Err(ConfigError::TrustDomain(trust_domain));
-        }
+        let trust_domain = checked_trust_domain(trust_domain)?;
         if let Err(source) = log.parse::<tracing_subscriber::filter::Targets>() {
             return Err(ConfigError::Log { filter: log, source });
         }
@@ -124,6 +122,46 @@ impl TryFrom<RunArgs> for Config {
     }
 }
 
+impl TryFrom<ReplayArgs> for replay::Options {
+    type Error = ConfigError;
+
+    fn try_from(args: ReplayArgs) -> Result<Self, ConfigError> {
+        let ReplayArgs {
+            file,
+            manifests,
+            trust_domain,
+            json,
+            report_other_plaintext,
+            fail_on,
+            scan_window,
+            max_flows,
+            max_edges,
+        } = args;
+        Ok(Self {
+            file,
+            manifests,
+            trust_domain: checked_trust_domain(trust_domain)?,
+            rules: Rules { plaintext_other: report_other_plaintext },
+            json,
+            fail_on,
+            limits: replay::Limits {
+                max_flows: max_flows as usize,
+                max_edges: max_edges as usize,
+                scan_window,
+            },
+        })
+    }
+}
+
+/// A trust domain as the SPIFFE ID standard has it, section 2.1.
+fn checked_trust_domain(trust_domain: String) -> Result<String, ConfigError> {
+    let allowed = |c: char| c.is_ascii_lowercase() || c.is_ascii_digit() || "._-".contains(c);
+    if trust_domain.is_empty() || !trust_domain.chars().all(allowed) {
+        return Err(ConfigError::TrustDomain(trust_domain));
+    }
+    Ok(trust_domain)
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -145,7 +183,8 @@ mod tests {
 
     fn config(flags: &[&str]) -> Result<Config, ConfigError> {
         let line = ["plainsight", "run"].iter().chain(flags);
-        let Command::Run(run) = Cli::try_parse_from(line).unwrap().command else { panic!("not run") };
+        let command = Cli::try_parse_from(line).unwrap().command;
+        let Command::Run(run) = command else { panic!("{command:?}") };
         Config::try_from(*run)
     }
 

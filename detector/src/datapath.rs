@@ -11,7 +11,10 @@ mod maps;
 use std::{
     collections::HashMap,
     io,
-    sync::{Mutex, MutexGuard, PoisonError},
+    sync::{
+        Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicU32, Ordering},
+    },
     time::Duration,
 };
 
@@ -22,7 +25,11 @@ use detector_ebpf::{
     names,
 };
 
-pub use self::{attach::AttachError, events::Events, load::LoadError};
+pub use self::{
+    attach::AttachError,
+    events::Events,
+    load::{LoadError, OBJECT},
+};
 
 /// Sizes and settings of the kernel half.
 #[derive(Clone, Copy, Debug)]
@@ -47,6 +54,9 @@ pub struct Datapath {
     ebpf: Mutex<Ebpf>,
     links: Mutex<HashMap<u32, attach::Links>>,
     config: DatapathConfig,
+    /// Entries of the maps when they were last read: a scrape must not read them again.
+    flows: AtomicU32,
+    edges: AtomicU32,
 }
 
 /// How an interface is observed.
@@ -108,7 +118,13 @@ impl Datapath {
     /// The object is none, or the kernel refuses it; the error holds the end of the verifier's log.
     pub fn load(config: &DatapathConfig) -> Result<Self, LoadError> {
         let ebpf = load::load(config)?;
-        Ok(Self { ebpf: Mutex::new(ebpf), links: Mutex::default(), config: *config })
+        Ok(Self {
+            ebpf: Mutex::new(ebpf),
+            links: Mutex::default(),
+            config: *config,
+            flows: AtomicU32::new(0),
+            edges: AtomicU32::new(0),
+        })
     }
 
     /// Attaches to both directions of an interface of the calling thread's network namespace.
@@ -132,16 +148,26 @@ impl Datapath {
 
     /// The events, once.
     pub fn take_events(&self) -> Option<Events> {
-        Events::open(self.ebpf().take_map(names::EVENTS)?).ok()
+        let mut ebpf = self.ebpf();
+        let ring = ebpf.take_map(names::EVENTS)?;
+        Events::open(ring, &mut ebpf).ok()
     }
 
-    /// All edges with their totals.
+    /// All edges with their totals. Those that have been silent for long are forgotten in the kernel when the
+    /// map fills, so that new ones find room; they are in this answer for the last time.
     ///
     /// # Errors
     ///
     /// The kernel refuses to read the map.
     pub fn edges(&self) -> Result<Vec<(EdgeKey, EdgeValue)>, ReadError> {
-        maps::edges(&self.ebpf())
+        let mut ebpf = self.ebpf();
+        let edges = maps::edges(&ebpf)?;
+        let count = u32::try_from(edges.len()).unwrap_or(u32::MAX);
+        self.edges.store(count, Ordering::Relaxed);
+        if count > self.config.max_edges / 2 {
+            maps::forget_edges(&mut ebpf, &edges, self.config.idle)?;
+        }
+        Ok(edges)
     }
 
     /// The kernel's counters, summed over all CPUs, in the order of [`Counter::ALL`].
@@ -159,16 +185,17 @@ impl Datapath {
     ///
     /// The kernel refuses to read the map or to run the program.
     pub fn expire(&self) -> Result<u64, ReadError> {
-        maps::expire(&mut self.ebpf(), self.config.idle)
+        let (removed, left) = maps::expire(&mut self.ebpf(), self.config.idle)?;
+        self.flows.store(left, Ordering::Relaxed);
+        Ok(removed)
     }
 
-    /// How full the maps are; zeros where the kernel does not say.
+    /// How full the maps were when they were last read by [`Self::edges`] and [`Self::expire`].
     pub fn fill(&self) -> MapFill {
-        let ebpf = self.ebpf();
         MapFill {
-            flows: maps::flows(&ebpf).unwrap_or(0),
+            flows: self.flows.load(Ordering::Relaxed),
             max_flows: self.config.max_flows,
-            edges: maps::edges(&ebpf).map_or(0, |edges| u32::try_from(edges.len()).unwrap_or(u32::MAX)),
+            edges: self.edges.load(Ordering::Relaxed),
             max_edges: self.config.max_edges,
         }
     }

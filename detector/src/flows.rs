@@ -8,6 +8,7 @@
 
 mod end;
 mod flow;
+mod hello;
 mod part;
 mod time;
 mod tls;
@@ -16,12 +17,15 @@ use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
 
 use detector_ebpf::{
     edge::{EdgeKey, EdgeValue},
+    event::HelloEvent,
     verdict::{Protocol, Verdict},
 };
 
+pub(crate) use self::end::is_private;
 pub use self::{
     end::{End, EndId},
     flow::{Flow, FlowId, News, Update},
+    hello::TlsNames,
     time::{Clock, Timestamp},
     tls::TlsSeen,
 };
@@ -47,6 +51,7 @@ struct State {
     client: End,
     server: End,
     parts: HashSet<EdgeKey>,
+    tls: TlsNames,
     /// What parts that are gone have left, by view.
     closed: [Sum; View::COUNT],
     created: u64,
@@ -76,6 +81,7 @@ pub struct Flows {
     /// Connections of the last moments, each with the edge that it was on last and since when: one that
     /// moves to a richer edge within [`Flows::HOLD`] is recognised by it.
     fresh: HashMap<Connection, (EdgeKey, u64)>,
+    hellos: hello::Pending<EdgeKey>,
     swept: u64,
     asked: u64,
     epoch: u32,
@@ -110,6 +116,7 @@ impl Flows {
             waiting: HashSet::new(),
             waited_generation: 0,
             fresh: HashMap::new(),
+            hellos: hello::Pending::default(),
             swept: 0,
             asked: 0,
             epoch: 0,
@@ -129,6 +136,11 @@ impl Flows {
             // The connection has left that edge; the snapshot will say so, but later.
             part.leave();
         }
+    }
+
+    /// Takes in the hello that made an edge; the edge's own event follows it.
+    pub fn hello(&mut self, event: &HelloEvent) {
+        self.hellos.put(event.key, &event.hello);
     }
 
     /// Takes in all edges that the kernel holds.
@@ -266,6 +278,7 @@ impl Flows {
             client: resolved.client,
             server: resolved.server,
             parts: HashSet::new(),
+            tls: TlsNames::default(),
             closed: [Sum::default(); View::COUNT],
             created: now,
             waiting,
@@ -277,6 +290,9 @@ impl Flows {
             settled: 0,
         });
         state.parts.insert(*key);
+        if let Some(names) = self.hellos.take(key) {
+            state.tls.merge(names);
+        }
         part.flow = id;
         part.generation = store.generation();
         part.epoch = self.epoch;
@@ -347,7 +363,9 @@ impl Flows {
 
     fn tell(&mut self, store: &Store, id: FlowId, now: u64) -> Option<Update> {
         let remainder = self.service_remainder(store, id);
-        let sums = self.sums(self.states.get(&id)?);
+        let state = self.states.get(&id)?;
+        let met_again = state.told.is_none() && self.is_met_again(&state.key, &state.parts);
+        let sums = self.sums(state);
         let state = self.states.get_mut(&id)?;
         if let Some(due) = state.due.take() {
             self.due.remove(&(due, id));
@@ -379,6 +397,9 @@ impl Flows {
         if connections == 0 && state.told.is_none() {
             return None;
         }
+        if met_again {
+            return None;
+        }
         let before = state.told.as_ref();
         let flow = Flow {
             client: state.client.clone(),
@@ -388,7 +409,8 @@ impl Flows {
             protocol: state.key.protocol,
             evidence: both.evidence,
             methods: both.methods,
-            tls: both.tls,
+            tls: state.tls.clone(),
+            offered: both.offered,
             connections: connections.max(before.map_or(0, |flow| flow.connections)),
             with_credentials: both
                 .with_credentials
@@ -405,7 +427,7 @@ impl Flows {
             Some(before)
                 if before.evidence != flow.evidence
                     || before.methods != flow.methods
-                    || before.tls != flow.tls =>
+                    || before.offered != flow.offered =>
             {
                 News::Evidence
             }
@@ -419,6 +441,14 @@ impl Flows {
         state.unreported = !report;
         state.told = Some(flow.clone());
         Some(Update { id, flow, new_connections, news, report })
+    }
+
+    /// Whether a flow is only what sampling has met of connections that are told already: a TLS record in
+    /// mid-stream does not say whose connection it is of, so it adds nothing where TLS is known.
+    fn is_met_again(&self, key: &FlowKey, parts: &HashSet<EdgeKey>) -> bool {
+        let met =
+            key.verdict == Verdict::Tls && parts.iter().all(|part| part.flags & EdgeKey::PICKED_UP != 0);
+        met && self.by_key.contains_key(&FlowKey { verdict: Verdict::MeshMtls, ..key.clone() })
     }
 
     /// Connections to a service that no pod seen on this node accounts for; `None` for other flows.

@@ -3,7 +3,7 @@
 //!
 //! Data flows one way: `datapath` → [`flows`] → [`policy`] → [`findings`] → [`outputs`], with [`cluster`]
 //! joining at [`flows`] and [`policy`]. [`app`] ties them together; [`flows`], [`policy`] and [`findings`]
-//! are pure.
+//! are pure. [`replay`] feeds the same [`flows`] from a capture, without the kernel.
 
 pub mod admin;
 pub mod app;
@@ -20,5 +20,6 @@ pub mod outputs;
 pub mod policy;
 pub mod preflight;
 pub mod readiness;
+pub mod replay;
 #[cfg(test)]
 mod testing;

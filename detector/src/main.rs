@@ -5,9 +5,10 @@ use std::{io::IsTerminal as _, process::ExitCode};
 use clap::Parser as _;
 use detector::{
     app,
-    args::{Cli, Command, LogFormat, RunArgs},
+    args::{Cli, Command, LogFormat, ReplayArgs, RunArgs},
     cli,
-    config::Config,
+    config::{Config, ConfigError},
+    replay,
 };
 use tracing_subscriber::{
     Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
@@ -15,6 +16,8 @@ use tracing_subscriber::{
 
 /// `EX_USAGE` of sysexits.h: the command line was wrong, and starting again will not help.
 const USAGE: u8 = 64;
+/// A finding of the severity that `--fail-on` names.
+const FOUND: u8 = 2;
 
 fn main() -> ExitCode {
     let cli = match Cli::try_parse() {
@@ -27,6 +30,7 @@ fn main() -> ExitCode {
     };
     match cli.command {
         Command::Run(args) => run(*args),
+        Command::Replay(args) => replay(args),
         Command::Audit(args) => finish(cli::audit(args)),
         Command::Crds => finish(cli::crds().map(|()| ExitCode::SUCCESS)),
         Command::Explain(args) => finish(cli::explain(args).map(|()| ExitCode::SUCCESS)),
@@ -44,10 +48,7 @@ fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
 fn run(args: RunArgs) -> ExitCode {
     let config = match Config::try_from(args) {
         Ok(config) => config,
-        Err(error) => {
-            eprintln!("error: {:#}", anyhow::Error::new(error));
-            return ExitCode::from(USAGE);
-        }
+        Err(error) => return usage(error),
     };
     start_log(&config);
     match app::run(config) {
@@ -57,6 +58,26 @@ fn run(args: RunArgs) -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn replay(args: ReplayArgs) -> ExitCode {
+    let options = match replay::Options::try_from(args) {
+        Ok(options) => options,
+        Err(error) => return usage(error),
+    };
+    match replay::run(&options) {
+        Ok(replay::Outcome::Passed) => ExitCode::SUCCESS,
+        Ok(replay::Outcome::Failed) => ExitCode::from(FOUND),
+        Err(error) => {
+            eprintln!("error: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+fn usage(error: ConfigError) -> ExitCode {
+    eprintln!("error: {:#}", anyhow::Error::new(error));
+    ExitCode::from(USAGE)
 }
 
 fn start_log(config: &Config) {

@@ -2,5 +2,6 @@
 
 pub mod audit;
 pub mod explain;
+pub mod lines;
 pub mod log;
 pub mod metrics;

@@ -46,6 +46,7 @@ impl fmt::Display for Missing {
 // linux/capability.h
 const CAP_NET_ADMIN: u32 = 12;
 const CAP_SYS_ADMIN: u32 = 21;
+const CAP_PERFMON: u32 = 38;
 const CAP_BPF: u32 = 39;
 
 /// The oldest kernel that the programs are built for.
@@ -82,14 +83,23 @@ pub fn check(facts: &Facts) -> Vec<Missing> {
         miss(
             Weight::Fatal,
             "CAP_BPF is missing: it is needed to load the programs",
-            "Kubernetes: securityContext.capabilities.add: [BPF]; shell: run as root, or `setcap cap_bpf,cap_net_admin+ep plainsight`",
+            "Kubernetes: securityContext.capabilities.add: [BPF]; shell: run as root, or `setcap cap_bpf,cap_net_admin,cap_perfmon+ep plainsight`",
+        );
+    }
+    // Without it the verifier guards every computed pointer against speculation, refuses many of the
+    // programs' own, and slows down the rest (Linux v6.18, `sanitize_ptr_alu` in kernel/bpf/verifier.c).
+    if !has(CAP_PERFMON) && !has(CAP_SYS_ADMIN) {
+        miss(
+            Weight::Fatal,
+            "CAP_PERFMON is missing: the verifier refuses the programs' pointer arithmetic without it",
+            "Kubernetes: securityContext.capabilities.add: [PERFMON]; shell: run as root, or `setcap cap_bpf,cap_net_admin,cap_perfmon+ep plainsight`",
         );
     }
     if !has(CAP_NET_ADMIN) {
         miss(
             Weight::Fatal,
             "CAP_NET_ADMIN is missing: it is needed to attach the programs to interfaces",
-            "Kubernetes: securityContext.capabilities.add: [NET_ADMIN]; shell: run as root, or `setcap cap_bpf,cap_net_admin+ep plainsight`",
+            "Kubernetes: securityContext.capabilities.add: [NET_ADMIN]; shell: run as root, or `setcap cap_bpf,cap_net_admin,cap_perfmon+ep plainsight`",
         );
     }
     match kernel {
@@ -115,7 +125,7 @@ pub fn check(facts: &Facts) -> Vec<Missing> {
     if !bpffs {
         miss(
             Weight::Note,
-            "no BPF file system at /sys/fs/bpf: observation pauses while the detector restarts",
+            "no BPF file system at /sys/fs/bpf: bpftool finds no place to pin what it inspects",
             "Kubernetes: a hostPath volume of /sys/fs/bpf; shell: `mount -t bpf bpf /sys/fs/bpf`",
         );
     }
@@ -146,8 +156,12 @@ fn kernel_version(release: &str) -> Option<(u32, u32)> {
 mod tests {
     use super::{Facts, Weight, check, effective_capabilities, has_bpffs, kernel_version};
 
-    const GOOD: Facts =
-        Facts { capabilities: (1 << 39) | (1 << 12), btf: true, bpffs: true, kernel: Some((6, 18)) };
+    const GOOD: Facts = Facts {
+        capabilities: (1 << 39) | (1 << 38) | (1 << 12),
+        btf: true,
+        bpffs: true,
+        kernel: Some((6, 18)),
+    };
 
     fn missing(facts: &Facts) -> Vec<(Weight, &'static str)> {
         check(facts)
@@ -157,7 +171,7 @@ mod tests {
     }
 
     #[test]
-    fn bpf_and_net_admin_are_enough() {
+    fn bpf_perfmon_and_net_admin_are_enough() {
         assert_eq!(missing(&GOOD), []);
     }
 
@@ -168,6 +182,7 @@ mod tests {
             missing(&facts),
             [
                 (Weight::Fatal, "CAP_BPF"),
+                (Weight::Fatal, "CAP_PERFMON"),
                 (Weight::Fatal, "CAP_NET_ADMIN"),
                 (Weight::Fatal, "the"),
                 (Weight::Note, "/sys/kernel/btf/vmlinux"),
@@ -177,7 +192,7 @@ mod tests {
     }
 
     #[test]
-    fn sys_admin_stands_in_for_bpf_and_not_for_net_admin() {
+    fn sys_admin_stands_in_for_bpf_and_perfmon_and_not_for_net_admin() {
         assert_eq!(missing(&Facts { capabilities: 1 << 21, ..GOOD }), [(Weight::Fatal, "CAP_NET_ADMIN")]);
     }
 

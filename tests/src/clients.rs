@@ -264,12 +264,6 @@ impl Certificate {
         Ok(Self { folder, certificate, key })
     }
 
-    /// The certificate as a file.
-    #[must_use]
-    pub fn file(&self) -> &Path {
-        &self.certificate
-    }
-
     /// The folder that holds certificate and key.
     #[must_use]
     pub fn folder(&self) -> &Path {

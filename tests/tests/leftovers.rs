@@ -18,9 +18,10 @@ fn a_new_node_removes_what_a_killed_run_left_behind() {
     }
     // No process ever has the id 0.
     let left = NetNs::new("plainsight-0.1-0-left").unwrap();
-    let mut command = left.command("sleep");
-    command.arg("1000");
+    let mut command = left.command("sh");
+    command.args(["-c", "echo inside; exec sleep 1000"]);
     let mut process = Process::spawn("sleep", command).unwrap();
+    process.wait_while_running("word", LIMIT, |process| Ok(process.stdout().first().map(drop))).unwrap();
     let path = left.path();
     // As if this process had been killed: no destructor runs.
     std::mem::forget(left);

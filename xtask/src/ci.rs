@@ -5,6 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::{
+    bench,
     ebpf::{Flavour, Tools},
     process, setup, test,
     workspace::{self, Workspace},
@@ -40,7 +41,8 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
 fn clippy_bpf(workspace: &Workspace) -> Result<()> {
     let tools = Tools::find(workspace.root())?;
     for flavour in [Flavour::Debug, Flavour::Release] {
-        process::run(tools.cargo("clippy", flavour).args(["--", "-D", "warnings"]))?;
+        let mut clippy = tools.cargo("clippy", flavour);
+        process::run(clippy.args(["--bin", bench::COMPARISON, "--", "-D", "warnings"]))?;
     }
     Ok(())
 }

@@ -10,6 +10,7 @@ use clap::{Parser, Subcommand, error::ErrorKind};
 
 use crate::{ebpf::Flavour, workspace::Workspace};
 
+mod bench;
 mod build;
 mod ci;
 mod demo;
@@ -53,6 +54,17 @@ enum Command {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         args: Vec<String>,
     },
+    /// Measure the performance bars on this machine, each beside its comparison (root)
+    Bench {
+        /// Print one JSON object instead of the table
+        #[arg(long)]
+        json: bool,
+        /// Take fewer and shorter measurements: to see that it works, not to compare
+        #[arg(long)]
+        quick: bool,
+        /// Groups of rows to measure [default: all]; `list` names them
+        names: Vec<String>,
+    },
     /// Run what CI runs: format, lints, docs, tests
     Ci,
 }
@@ -94,6 +106,11 @@ fn run(command: Command) -> Result<()> {
             demo::run(demo::Options { keep, plainsight })
         }
         Command::Test { args } => test::run(&workspace, &args),
+        Command::Bench { json, quick, names } => {
+            let flags = [("--json", json), ("--quick", quick)];
+            let flags = flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_owned());
+            bench::run(&workspace, &flags.chain(names).collect::<Vec<_>>())
+        }
         Command::Ci => ci::run(&workspace),
     }
 }

@@ -4,20 +4,17 @@
 //! of the state that the byte led to before, so that a word that breaks off goes on exactly as if it had
 //! never been begun; that is the subset construction, for the case that matters here.
 
-use super::{CLASSES, CLOSE_SHIFT, OPEN_SHIFT, STATES, TOKEN_SHIFT};
+use super::{CLASSES, CLOSES, OPENS, STATE_SHIFT, STATES, TOKEN};
 
 /// The finished table.
 pub(super) struct Table {
     /// Class of each byte.
     pub(super) class: [u8; 256],
-    /// Transitions: a row of classes for each state.
-    pub(super) next: [[u16; CLASSES]; STATES],
+    /// Transitions: a row of classes for each state, one after the other.
+    pub(super) next: [u32; CLASSES * STATES],
     /// Token of each state, 0 for none.
     pub(super) token: [u8; STATES],
 }
-
-const OPENS: u8 = 1;
-const CLOSES: u8 = 2;
 
 /// A table that is being made.
 pub(super) struct Builder {
@@ -25,7 +22,7 @@ pub(super) struct Builder {
     classes: u8,
     next: [[u16; CLASSES]; STATES],
     token: [u8; STATES],
-    brackets: [u8; STATES],
+    brackets: [u32; STATES],
     /// Node of a word: its row may be written by other words of the same root.
     node: [bool; STATES],
     states: u16,
@@ -142,6 +139,11 @@ impl Builder {
         }
     }
 
+    /// Where a byte leads.
+    pub(super) const fn after(&self, from: u16, byte: u8) -> u16 {
+        self.next[from as usize][self.class_of(byte)]
+    }
+
     /// Lays a path over `root`, and answers its last node. A path that breaks off goes on as before.
     pub(super) const fn path(&mut self, root: u16, word: &[u8]) -> u16 {
         self.lay(root, word, None)
@@ -178,24 +180,15 @@ impl Builder {
 
     /// The table, with every transition marked by what its target is.
     pub(super) const fn finish(self) -> Table {
-        let mut next = self.next;
+        let mut next = [0; CLASSES * STATES];
         let mut state = 0;
         while state < self.states as usize {
             let mut class = 0;
             while class < CLASSES {
-                let to = next[state][class] as usize;
+                let to = self.next[state][class] as usize;
                 assert!(to < self.states as usize, "a transition leads nowhere");
-                let mut marks = 0;
-                if self.token[to] != 0 {
-                    marks |= 1 << TOKEN_SHIFT;
-                }
-                if self.brackets[to] == OPENS {
-                    marks |= 1 << OPEN_SHIFT;
-                }
-                if self.brackets[to] == CLOSES {
-                    marks |= 1 << CLOSE_SHIFT;
-                }
-                next[state][class] |= marks;
+                let token = if self.token[to] == 0 { 0 } else { TOKEN };
+                next[state * CLASSES + class] = (to as u32) << STATE_SHIFT | self.brackets[to] | token;
                 class += 1;
             }
             state += 1;

@@ -4,6 +4,8 @@
 //! where a body begins, [`CHUNK_SIZE`] where a chunk begins, and [`DEAD`]. JSON is lexed, not searched: a
 //! word counts only as a whole string that is a member's name or value, never inside another string.
 
+mod others;
+
 use super::builder::{Builder, Table};
 use crate::method::METHODS;
 
@@ -13,7 +15,9 @@ use crate::method::METHODS;
 #[repr(u8)]
 pub enum Token {
     TlsClientHello = 1,
+    TlsClientHelloWeak,
     TlsServerHello,
+    TlsServerHelloWeak,
     TlsAlert,
     UnknownStart,
     H2cPreface,
@@ -53,8 +57,40 @@ pub enum Token {
     McpRevision,
     McpNamespace,
     OtherMethod,
+    SniIstio,
+    SniLinkerd,
+    AlpnIstio,
+    AlpnLinkerd,
+    AlpnKuma,
+    AlpnH2,
+    RedisArray,
+    PostgresStartup,
+    PostgresSslRequest,
+    MysqlGreeting,
+    MysqlSslRequest,
+    MongoMessage,
+    AmqpHeader,
+    NatsLine,
+    KafkaRequest,
+    MqttConnect,
+    MemcachedCommand,
+    ZookeeperConnect,
+    AmqpTls,
+    Ssl2Hello,
+    CassandraFrame,
+    LdapMessage,
+    LdapExtended,
+    Greeting220,
+    ImapGreeting,
+    Pop3Greeting,
+    SmtpHello,
+    FtpUser,
+    PlainCommand,
+    XmppStream,
+    ProxyLength,
+    ProxyLengthEnd,
     /// The first of MCP's methods; the others follow in the order of [`METHODS`].
-    FirstMethod = 64,
+    FirstMethod = 80,
 }
 
 const _: () = assert!(Token::FirstMethod as usize + METHODS.len() <= 128);
@@ -68,6 +104,8 @@ struct Grammar {
     chunk_size: u16,
     skip: u16,
     dead: u16,
+    server_name: u16,
+    protocol_name: u16,
 }
 
 const GRAMMAR: Grammar = grammar();
@@ -86,6 +124,10 @@ pub const CHUNK_SIZE: u16 = GRAMMAR.chunk_size;
 pub const SKIP: u16 = GRAMMAR.skip;
 /// A stream that began with nothing known.
 pub const DEAD: u16 = GRAMMAR.dead;
+/// Where a TLS server name begins.
+pub const SERVER_NAME: u16 = GRAMMAR.server_name;
+/// Where a name of the ALPN list begins.
+pub const PROTOCOL_NAME: u16 = GRAMMAR.protocol_name;
 
 const DIGITS: &[u8] = b"0123456789";
 const SPACE: &[u8] = b" \t";
@@ -94,8 +136,10 @@ const fn grammar() -> Grammar {
     let mut b = Builder::new();
     b.name(b"abcdefghijklmnopqrstuvwxyz01234");
     b.name_alike(b"56789");
-    b.name(b" \t\r\n\"\\{}[]:,;/-_.*+");
+    b.name(b" \t\r\n\"\\{}[]:,;/-_.*+<?");
     b.name(&[0x00, 0x01, 0x02, 0x03, 0x04, 0x15, 0x16]);
+    b.name_alike(others::LOW);
+    b.name_alike(others::HIGH);
 
     let dead = b.state();
     let skip = b.state();
@@ -104,7 +148,56 @@ const fn grammar() -> Grammar {
     let head = head(&mut b);
     let chunk_size = chunk_size(&mut b);
     let start = start(&mut b, &json, &head, dead);
-    Grammar { builder: b, start, line: head.line, content, chunk_size, skip, dead }
+    let server_name = server_name(&mut b);
+    let protocol_name = protocol_name(&mut b, skip);
+    Grammar {
+        builder: b,
+        start,
+        line: head.line,
+        content,
+        chunk_size,
+        skip,
+        dead,
+        server_name,
+        protocol_name,
+    }
+}
+
+/// The server names that meshes send: Istio's subset key (`outbound_.<port>_.<subset>_.<host>`), and
+/// Linkerd's identity (`<account>.<namespace>.serviceaccount.identity.<control plane>.<trust domain>`).
+const fn server_name(b: &mut Builder) -> u16 {
+    let rest = b.state();
+    let label = b.like(rest);
+    b.all(label, rest);
+    b.on(rest, b".", label);
+    b.on(label, b".", label);
+    let root = b.like(label);
+    let end = b.path(root, b"outbound_");
+    let token = b.accept(Token::SniIstio as u8, label);
+    b.on(end, b".", token);
+    let end = b.path(label, b"serviceaccount.identity");
+    let token = b.accept(Token::SniLinkerd as u8, rest);
+    b.on(end, b".", token);
+    root
+}
+
+/// The protocol names that meshes send. `h2` is one of no mesh but on HBONE's port.
+const fn protocol_name(b: &mut Builder, skip: u16) -> u16 {
+    let root = b.state();
+    b.all(root, skip);
+    let end = b.path(root, b"isti");
+    let token = b.accept(Token::AlpnIstio as u8, skip);
+    b.on(end, b"o", token);
+    let end = b.path(root, b"transport.l5d.io");
+    let token = b.accept(Token::AlpnLinkerd as u8, skip);
+    b.on(end, b"/", token);
+    let end = b.path(root, b"kum");
+    let token = b.accept(Token::AlpnKuma as u8, skip);
+    b.on(end, b"a", token);
+    let end = b.path(root, b"h");
+    let token = b.accept(Token::AlpnH2 as u8, skip);
+    b.on(end, b"2", token);
+    root
 }
 
 /// The states of JSON that others lead to.
@@ -401,38 +494,64 @@ const fn start(b: &mut Builder, json: &Json, head: &Head, dead: u16) -> u16 {
     let unknown = b.accept(Token::UnknownStart as u8, dead);
     let broken = b.state();
     b.all(broken, unknown);
+    let ssl2 = b.accept(Token::Ssl2Hello as u8, broken);
+    let first = others::first(b, broken, unknown, ssl2);
     let root = b.state();
-    b.all(root, broken);
+    b.all(root, first.byte());
     // RFC 9112 §2.2: an empty line before a request line is to be ignored.
     b.on(root, b"\r\n", root);
 
-    tls(b, root, broken);
+    let (major, alert) = tls(b, root, broken);
+    others::binary(b, root, &first, unknown);
+    others::text(b, root, &first, major, alert, unknown);
 
-    let requests: [&[u8]; 8] =
-        [b"get", b"post", b"put", b"delete", b"options", b"patch", b"connect", b"trace"];
+    // PostgreSQL answers an SSLRequest with one byte, and then the stream goes on.
+    let yes = first.word(b, root, b"s");
+    b.on(yes, &[0x16], major);
+
+    let requests: [&[u8]; 6] = [b"post", b"put", b"delete", b"options", b"patch", b"trace"];
     let target = request_target(b, Token::HttpRequest, head.rest, unknown, broken);
     let mut index = 0;
     while index < requests.len() {
-        let end = b.path_or(root, requests[index], broken);
+        let end = first.word(b, root, requests[index]);
         b.on(end, b" ", target);
         index += 1;
     }
+    // Memcached has a `get` too, whose line ends behind its keys.
+    let key = b.state();
+    let get = b.accept(Token::MemcachedCommand as u8, broken);
+    b.on(key, b"\r", get);
+    b.on(key, b"\n", unknown);
+    let version = b.after(target, b' ');
+    b.on(key, b" ", version);
+    let begin = b.like(target);
+    b.all(begin, key);
+    b.on(begin, b"/", target);
+    b.on(begin, b" \r\n", unknown);
+    let end = first.word(b, root, b"get");
+    b.on(end, b" ", begin);
+    // NATS has a `CONNECT` too, of JSON.
+    let connect = b.like(target);
+    let nats = b.accept(Token::NatsLine as u8, broken);
+    b.on(connect, b"{", nats);
+    let end = first.word(b, root, b"connect");
+    b.on(end, b" ", connect);
     let target = request_target(b, Token::HttpHeadRequest, head.rest, unknown, broken);
-    let end = b.path_or(root, b"head", broken);
+    let end = first.word(b, root, b"head");
     b.on(end, b" ", target);
 
     let status = status(b, head.rest, broken);
-    let end = b.path_or(root, b"http/1.1", broken);
+    let end = first.word(b, root, b"http/1.1");
     b.on(end, b" ", status);
-    let end = b.path_or(root, b"http/1.0", broken);
+    let end = first.word(b, root, b"http/1.0");
     b.on(end, b" ", status);
 
     // RFC 9113 §3.4.
-    let end = b.path_or(root, b"pri * http/2.0\r\n\r\nsm\r\n\r", broken);
+    let end = first.word(b, root, b"pri * http/2.0\r\n\r\nsm\r\n\r");
     let preface = b.accept(Token::H2cPreface as u8, dead);
     b.on(end, b"\n", preface);
 
-    let end = b.path_or(root, b"content-length", broken);
+    let end = first.word(b, root, b"content-length");
     let framed = b.accept(Token::LspHeader as u8, head.length);
     b.on(end, b":", framed);
 
@@ -484,12 +603,14 @@ const fn status(b: &mut Builder, rest: u16, broken: u16) -> u16 {
 
 /// The first eleven bytes of a TLS hello: record type, version and length, handshake type and length, and
 /// the legacy version (RFC 8446 §4.1.2, §4.1.3, §5.1); or an alert in answer to one (§6).
-const fn tls(b: &mut Builder, root: u16, broken: u16) {
+const fn tls(b: &mut Builder, root: u16, broken: u16) -> (u16, u16) {
     const VERSIONS: &[u8] = &[0x00, 0x01, 0x02, 0x03, 0x04];
     let client = b.accept(Token::TlsClientHello as u8, broken);
+    let weak = b.accept(Token::TlsClientHelloWeak as u8, broken);
+    let after_client = tls_legacy_version(b, client, weak, broken);
     let server = b.accept(Token::TlsServerHello as u8, broken);
-    let after_client = tls_legacy_version(b, client, broken, VERSIONS);
-    let after_server = tls_legacy_version(b, server, broken, VERSIONS);
+    let weak = b.accept(Token::TlsServerHelloWeak as u8, broken);
+    let after_server = tls_legacy_version(b, server, weak, broken);
 
     let handshake = b.like(broken);
     b.on(handshake, &[0x01], after_client);
@@ -503,6 +624,7 @@ const fn tls(b: &mut Builder, root: u16, broken: u16) {
     let major = b.like(broken);
     b.on(major, &[0x03], minor);
     b.on(root, &[0x16], major);
+    let hello = major;
 
     let alert = b.accept(Token::TlsAlert as u8, broken);
     let description = b.state();
@@ -518,12 +640,15 @@ const fn tls(b: &mut Builder, root: u16, broken: u16) {
     let major = b.like(broken);
     b.on(major, &[0x03], minor);
     b.on(root, &[0x15], major);
+    (hello, major)
 }
 
 /// A handshake's length, below 64 KiB, and the legacy version that follows it.
-const fn tls_legacy_version(b: &mut Builder, hello: u16, broken: u16, versions: &[u8]) -> u16 {
+const fn tls_legacy_version(b: &mut Builder, hello: u16, weak: u16, broken: u16) -> u16 {
     let minor = b.like(broken);
-    b.on(minor, versions, hello);
+    // SSL 3.0, TLS 1.0 and 1.1; what is above says 1.2 here (RFC 8446 §4.1.2).
+    b.on(minor, &[0x00, 0x01, 0x02], weak);
+    b.on(minor, &[0x03, 0x04], hello);
     let major = b.like(broken);
     b.on(major, &[0x03], minor);
     let low = b.state();

@@ -7,10 +7,10 @@ fn tokens(root: u16, bytes: &[u8]) -> Vec<u8> {
     let mut state = root;
     let mut found = Vec::new();
     for byte in bytes {
-        let step = step(state, *byte);
+        let step = Step::at(state).next(*byte);
         state = step.state();
-        assert_eq!(step.hit() == 1, token(state) != 0);
-        if step.hit() == 1 {
+        assert_eq!(step.has_token(), token(state) != 0);
+        if step.has_token() {
             found.push(token(state));
         }
     }
@@ -28,4 +28,26 @@ fn a_client_hello_is_known_by_its_eleventh_byte() {
         assert_eq!(tokens(START, &hello[..end]), of(&[]));
     }
     assert_eq!(tokens(START, &hello), of(&[Token::TlsClientHello]));
+}
+
+#[test]
+fn brackets_are_counted_outside_of_strings() {
+    let mut depth = 0;
+    let mut state = CONTENT;
+    for byte in br#" {"a{": [1, {}, "\"]"], "b": "}"} "# {
+        let step = Step::at(state).next(*byte);
+        state = step.state();
+        depth += step.bracket();
+        assert!((0..=3).contains(&depth), "{depth}");
+    }
+    assert_eq!(depth, 0);
+}
+
+#[test]
+fn bytes_of_no_word_lead_from_every_state_to_a_state() {
+    for state in 0..STATES as u16 {
+        for byte in 0..=u8::MAX {
+            assert!(usize::from(Step::at(state).next(byte).state()) < STATES);
+        }
+    }
 }

@@ -9,7 +9,8 @@ use super::store::header_room;
 
 /// A packet at a TC hook, whose headers are read where they lie.
 ///
-/// A header that does not lie in the linear part is not there for it: [`Paged`] reads every packet.
+/// A header that does not lie in the linear part is not there for it, and offsets must be constants, which the
+/// compiler sees once all is inlined: [`Paged`] reads every packet.
 pub(super) struct Linear {
     context: *mut __sk_buff,
 }
@@ -18,9 +19,6 @@ pub(super) struct Linear {
 pub(super) struct Paged {
     context: *mut __sk_buff,
 }
-
-/// Headers lie in the first kilobyte; a mask tells the verifier so.
-const HEADERS: u32 = 0x3ff;
 
 // === impl Linear ===
 
@@ -41,7 +39,7 @@ impl Packet for Linear {
     fn header<const N: usize>(&self, at: u32) -> Option<impl Header> {
         // SAFETY: the context is valid.
         let (data, end) = unsafe { ((*self.context).data as usize, (*self.context).data_end as usize) };
-        let start = opaque(data + (at & HEADERS) as usize);
+        let start = opaque(data + at as usize);
         (start + N <= end).then_some(At { start })
     }
 

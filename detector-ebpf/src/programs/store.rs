@@ -7,16 +7,17 @@ use aya_ebpf::{
     bindings::{__sk_buff, BPF_F_NO_PREALLOC, BPF_NOEXIST},
     helpers::bpf_ktime_get_ns,
     macros::map,
-    maps::{Array, HashMap, PerCpuArray, RingBuf},
+    maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use detector_ebpf::{
     budget::Budget,
     counter::Counter,
     edge::{EdgeKey, EdgeValue},
-    event::Event,
+    event::{Event, HelloEvent},
     flow::{FILTER_SLOTS, Flow, FlowKey, Side},
     scan::{STEPS, Scanned, Work},
-    track::{Desk, Store},
+    tls::Hello,
+    track::{Desk, Reading, Store},
 };
 
 use super::scan_step;
@@ -31,6 +32,9 @@ static FILTER: Array<u32> = Array::with_max_entries(FILTER_SLOTS, 0);
 static EDGES: HashMap<EdgeKey, EdgeValue> = HashMap::with_max_entries(16_384, BPF_F_NO_PREALLOC);
 #[map]
 static EVENTS: RingBuf = RingBuf::with_byte_size(256 * 1024, 0);
+/// Hellos that go on in the next segment; one that never does is pushed out by others.
+#[map]
+static HELLOS: LruHashMap<FlowKey, Hello> = LruHashMap::with_max_entries(1024, 0);
 #[map]
 static COUNTERS: PerCpuArray<u64> = PerCpuArray::with_max_entries(Counter::COUNT, 0);
 #[map]
@@ -177,9 +181,30 @@ impl Store for Maps {
         let Some(mut entry) = EVENTS.reserve::<Event>(0) else {
             return false;
         };
-        entry.write(Event { version: Event::VERSION, _pad: [0; 5], client_port, key: *key, value: *value });
+        entry.write(Event {
+            version: Event::VERSION,
+            kind: Event::KIND,
+            _pad: [0; 4],
+            client_port,
+            key: *key,
+            value: *value,
+        });
         entry.submit(0);
         true
+    }
+
+    #[inline(always)]
+    fn emit_hello(&self, key: &EdgeKey) -> bool {
+        let Some(work) = work() else {
+            return false;
+        };
+        let record = &mut work.record;
+        record.version = Event::VERSION;
+        record.kind = HelloEvent::KIND;
+        record._pad = [0; 6];
+        record.key = *key;
+        // Copied by the helper: it is too long for the stack.
+        EVENTS.output::<HelloEvent>(&*record, 0).is_ok()
     }
 
     #[inline(always)]
@@ -188,7 +213,9 @@ impl Store for Maps {
     }
 
     #[inline(always)]
-    fn scan(&self, side: &mut Side, at: u32, len: u32, asked_head: bool) -> Scanned {
+    fn scan(&self, key: &FlowKey, side: &mut Side, reading: Reading) -> Scanned {
+        let Reading { mut at, mut len, asked_head, heads_only } = reading;
+        let window = if heads_only { 0 } else { SCAN_WINDOW.load() };
         let Some(scratch) = scratch() else {
             return Scanned::default();
         };
@@ -197,8 +224,13 @@ impl Store for Maps {
             side.lose();
             return Scanned::default();
         }
-        scratch.work.prepare(side, SCAN_WINDOW.load(), asked_head);
-        let (mut at, mut len) = (at, len);
+        scratch.work.prepare(side, window, asked_head);
+        if scratch.work.reads_hello()
+            && let Some(hello) = HELLOS.get_ptr(key)
+        {
+            // SAFETY: as for flows.
+            scratch.work.record.hello = unsafe { *hello };
+        }
         for _ in 0..STEPS {
             if len == 0 {
                 break;
@@ -217,6 +249,14 @@ impl Store for Maps {
         let found = scratch.work.finish(asked_head);
         if scratch.work.lost != 0 {
             Self::count_index(scratch.work.lost - 1);
+        }
+        if scratch.work.reads_hello() {
+            // Without room the names are lost; the connection stays TLS.
+            #[expect(
+                clippy::needless_borrows_for_generic_args,
+                reason = "by value it would be copied to the stack, which is too small"
+            )]
+            let _kept = HELLOS.insert(key, &scratch.work.record.hello, 0);
         }
         *side = scratch.work.side;
         found

@@ -1,13 +1,25 @@
 //! Owns what each token means: the evidence that it adds and what it does to its side.
 
 use super::Head;
-use crate::{automaton::Token, evidence::Evidence, flow::Side, method::METHODS};
+use crate::{automaton::Token, evidence::Evidence, flow::Side, method::METHODS, verdict::Protocol};
 
 /// What a token does beside adding evidence.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Action {
     None,
-    /// The stream is TLS.
+    /// A TLS hello follows.
+    Hello,
+    /// The stream is of this protocol, in plaintext for good.
+    Named,
+    /// Lines follow; the protocol may turn to TLS between them.
+    Commands,
+    /// A server's greeting, after which TLS may follow.
+    Greeting,
+    /// Something before the stream's own beginning.
+    Preamble,
+    PreambleLength,
+    EndOfPreambleLength,
+    /// The stream is TLS, and no more is read of it.
     Tls,
     /// The stream, or the message, begins with nothing known.
     Unknown,
@@ -33,10 +45,14 @@ pub(super) struct Meaning {
     pub(super) evidence: u64,
     pub(super) methods: u64,
     pub(super) head: u8,
+    pub(super) protocol: u8,
+    /// Bytes to pass over.
+    pub(super) skip: u8,
     pub(super) action: Action,
 }
 
-const NOTHING: Meaning = Meaning { evidence: 0, methods: 0, head: 0, action: Action::None };
+const NOTHING: Meaning =
+    Meaning { evidence: 0, methods: 0, head: 0, protocol: 0, skip: 0, action: Action::None };
 
 /// Tokens that the table has room for; a power of two.
 const TOKENS: usize = 128;
@@ -68,25 +84,81 @@ const fn head(head: u8) -> Meaning {
     Meaning { head, ..NOTHING }
 }
 
+const fn hello(evidence: Evidence, head: u8) -> Meaning {
+    Meaning { evidence: evidence.0, head, action: Action::Hello, ..NOTHING }
+}
+
+const fn named(protocol: Protocol) -> Meaning {
+    Meaning { protocol: protocol as u8, action: Action::Named, ..NOTHING }
+}
+
+const fn commands(protocol: Protocol) -> Meaning {
+    Meaning { protocol: protocol as u8, action: Action::Commands, ..NOTHING }
+}
+
+const fn preamble(skip: u8) -> Meaning {
+    Meaning { skip, action: Action::Preamble, ..NOTHING }
+}
+
 const fn member(evidence: Evidence, methods: u64) -> Meaning {
-    Meaning { evidence: evidence.0, methods, head: 0, action: Action::Member }
+    Meaning { evidence: evidence.0, methods, action: Action::Member, ..NOTHING }
 }
 
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, where a wrong index is an error")]
 const fn meanings() -> [Meaning; TOKENS] {
     let mut table = [NOTHING; TOKENS];
-    let request = Meaning { evidence: Evidence::HTTP_REQUEST.0, methods: 0, head: 0, action: Action::Head };
+    let request = Meaning { evidence: Evidence::HTTP_REQUEST.0, head: 0, action: Action::Head, ..NOTHING };
     let response = Meaning {
         evidence: Evidence::HTTP_RESPONSE.0,
-        methods: 0,
         head: Head::RESPONSE,
         action: Action::Head,
+        ..NOTHING
     };
-    let lines = Meaning { evidence: Evidence::RAW_JSON.0, methods: 0, head: 0, action: Action::Lines };
-    let entries: [(Token, Meaning); 40] = [
-        (Token::TlsClientHello, action(Action::Tls)),
-        (Token::TlsServerHello, action(Action::Tls)),
-        (Token::TlsAlert, action(Action::Tls)),
+    let lines = Meaning { evidence: Evidence::RAW_JSON.0, head: 0, action: Action::Lines, ..NOTHING };
+    let entries: [(Token, Meaning); 74] = [
+        (Token::TlsClientHello, hello(Evidence::OFFERS_TLS12, Head::CLIENT)),
+        (Token::TlsClientHelloWeak, hello(Evidence::OFFERS_WEAK, Head::CLIENT)),
+        (Token::TlsServerHello, hello(Evidence::NONE, 0)),
+        (Token::TlsServerHelloWeak, hello(Evidence::CHOSE_WEAK, 0)),
+        (Token::TlsAlert, Meaning { evidence: Evidence::TLS_ALERT.0, ..action(Action::Tls) }),
+        (Token::RedisArray, named(Protocol::Redis)),
+        (Token::PostgresStartup, named(Protocol::Postgresql)),
+        (Token::PostgresSslRequest, preamble(0)),
+        (
+            Token::MysqlGreeting,
+            Meaning { protocol: Protocol::Mysql as u8, action: Action::Greeting, ..NOTHING },
+        ),
+        (Token::MysqlSslRequest, preamble(32)),
+        (Token::MongoMessage, named(Protocol::Mongodb)),
+        (Token::AmqpHeader, named(Protocol::Amqp)),
+        (Token::NatsLine, named(Protocol::Nats)),
+        (Token::KafkaRequest, named(Protocol::Kafka)),
+        (Token::MqttConnect, named(Protocol::Mqtt)),
+        (Token::MemcachedCommand, named(Protocol::Memcached)),
+        (Token::ZookeeperConnect, named(Protocol::Zookeeper)),
+        (Token::CassandraFrame, named(Protocol::Cassandra)),
+        (Token::LdapMessage, named(Protocol::Ldap)),
+        (
+            Token::LdapExtended,
+            Meaning { protocol: Protocol::Ldap as u8, action: Action::Greeting, ..NOTHING },
+        ),
+        (Token::Greeting220, commands(Protocol::Smtp)),
+        (Token::ImapGreeting, commands(Protocol::Imap)),
+        (Token::Pop3Greeting, commands(Protocol::Pop3)),
+        (Token::SmtpHello, commands(Protocol::Smtp)),
+        (Token::FtpUser, named(Protocol::Ftp)),
+        (Token::PlainCommand, action(Action::Named)),
+        (Token::XmppStream, commands(Protocol::Xmpp)),
+        (Token::ProxyLength, action(Action::PreambleLength)),
+        (Token::ProxyLengthEnd, action(Action::EndOfPreambleLength)),
+        (Token::AmqpTls, preamble(3)),
+        (Token::Ssl2Hello, Meaning { evidence: Evidence::OFFERS_WEAK.0, ..action(Action::Tls) }),
+        (Token::SniIstio, evidence(Evidence::SNI_ISTIO)),
+        (Token::SniLinkerd, evidence(Evidence::SNI_LINKERD)),
+        (Token::AlpnIstio, evidence(Evidence::ALPN_ISTIO)),
+        (Token::AlpnLinkerd, evidence(Evidence::ALPN_LINKERD)),
+        (Token::AlpnKuma, evidence(Evidence::ALPN_KUMA)),
+        (Token::AlpnH2, evidence(Evidence::ALPN_H2)),
         (Token::UnknownStart, action(Action::Unknown)),
         (Token::H2cPreface, Meaning { evidence: Evidence::H2C_PREFACE.0, ..action(Action::Preface) }),
         (Token::HttpRequest, request),

@@ -7,6 +7,8 @@ use crate::{
     evidence::Evidence,
     flow::Flow,
     packet::Words,
+    tls::{Alpn, Version},
+    verdict::Verdict,
 };
 
 /// Counts the flow in the edge of its class, and says so when the edge is new or has new evidence.
@@ -20,20 +22,22 @@ pub(super) fn account<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
     }
     let flags = flags(flow);
     let counted = flow.flags & Flow::COUNTED != 0;
+    let (_, server_port) = desk.key.endpoint(1 - flow.client);
+    let (verdict, alpn, version) = class(flow, server_port);
     let moved = !counted
-        || flow.counted_verdict != flow.verdict
+        || flow.counted_verdict != verdict
         || flow.counted_protocol != flow.protocol
         || flow.counted_flags != flags;
-    let Desk { key, edge, value, .. } = desk;
+    let Desk { key, edge, value, hello, .. } = desk;
     let (client, client_port) = key.endpoint(flow.client);
-    let (server, server_port) = key.endpoint(1 - flow.client);
+    let (server, _) = key.endpoint(1 - flow.client);
     edge.client = bytes(client);
     edge.server = bytes(server);
     edge.ifindex = key.ifindex;
-    edge.sni_hash = 0;
+    edge.sni_hash = flow.sni_hash;
     edge.server_port = server_port;
-    edge.alpn = 0;
-    edge.tls_version = 0;
+    edge.alpn = alpn;
+    edge.tls_version = version;
     edge._pad = 0;
     if counted && moved {
         edge.verdict = flow.counted_verdict;
@@ -41,20 +45,27 @@ pub(super) fn account<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
         edge.flags = flow.counted_flags;
         let _gone = store.edge(edge, |value| value.left += 1);
     }
-    edge.verdict = flow.verdict;
+    edge.verdict = verdict;
     edge.protocol = flow.protocol;
     edge.flags = flags;
     *value = contribution(flow, moved);
+    // A TLS connection that is met in mid-stream may have been met before, or counted at its start: it makes
+    // an edge where there is none and adds nothing to one that is there.
+    let again = flow.flags & Flow::PICKED_UP != 0 && flow.verdict == Verdict::Tls as u8;
     flow.flags |= Flow::COUNTED;
-    flow.counted_verdict = flow.verdict;
+    flow.counted_verdict = verdict;
     flow.counted_protocol = flow.protocol;
     flow.counted_flags = flags;
 
-    let mut news = add(store, edge, value);
+    let mut news = add(store, edge, value, again);
     if news.is_none() {
         // Another CPU may insert the same edge at the same time: then the second look finds it.
-        news = if store.insert_edge(edge, value) { Some(true) } else { add(store, edge, value) };
+        news = if store.insert_edge(edge, value) { Some(true) } else { add(store, edge, value, again) };
+        if *hello && !store.emit_hello(edge) {
+            store.count(Counter::RingFull);
+        }
     }
+    flow.quiet = if moved || news == Some(true) { 0 } else { flow.quiet.saturating_add(1) };
     match news {
         Some(true) => {
             if !store.emit(edge, value, client_port) {
@@ -64,6 +75,18 @@ pub(super) fn account<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
         Some(false) => {}
         None => store.count(Counter::EdgeMapFull),
     }
+}
+
+/// The verdict of the edge, and what tells one TLS client from another: ALPN class and version class.
+#[inline(always)]
+const fn class(flow: &Flow, server_port: u16) -> (u8, u8, u8) {
+    if flow.verdict != Verdict::Tls as u8 {
+        return (flow.verdict, 0, 0);
+    }
+    let hello = Evidence(flow.evidence);
+    let alpn = Alpn::of(hello, server_port);
+    let verdict = if alpn.is_mesh() { Verdict::MeshMtls } else { Verdict::Tls };
+    (verdict as u8, alpn as u8, Version::offered(hello) as u8)
 }
 
 /// What the flow adds to its edge.
@@ -96,10 +119,12 @@ fn contribution(flow: &mut Flow, moved: bool) -> EdgeValue {
 
 /// Adds to an edge that is there, and makes `value` its totals; true if it learned something.
 #[inline(always)]
-fn add<S: Store>(store: &S, edge: &EdgeKey, value: &mut EdgeValue) -> Option<bool> {
+fn add<S: Store>(store: &S, edge: &EdgeKey, value: &mut EdgeValue, again: bool) -> Option<bool> {
     store.edge(edge, |total| {
         let grown = value.evidence & !total.evidence | value.methods & !total.methods;
-        total.entered += value.entered;
+        if !again {
+            total.entered += value.entered;
+        }
         total.answered += value.answered;
         total.refused += value.refused;
         total.evidence |= value.evidence;

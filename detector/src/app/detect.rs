@@ -10,7 +10,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result};
-use detector_ebpf::event::Event;
+use detector_ebpf::event::{Event, Record};
 use nix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
@@ -72,7 +72,7 @@ impl Detector {
         snapshot.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expire = interval(Self::EXPIRE);
         expire.set_missed_tick_behavior(MissedTickBehavior::Delay);
-        let mut batch: Vec<Event> = Vec::new();
+        let mut batch: Vec<Record> = Vec::new();
         loop {
             let now = monotonic()?;
             let settle = self
@@ -103,11 +103,16 @@ impl Detector {
         Ok(())
     }
 
-    fn events(&mut self, batch: &mut Vec<Event>) -> Result<()> {
+    fn events(&mut self, batch: &mut Vec<Record>) -> Result<()> {
         let now = monotonic()?;
         let store = self.store.read();
-        for Event { key, value, client_port, .. } in batch.drain(..) {
-            self.flows.event(&store, &key, &value, client_port, now);
+        for record in batch.drain(..) {
+            match record {
+                Record::Event(Event { key, value, client_port, .. }) => {
+                    self.flows.event(&store, &key, &value, client_port, now);
+                }
+                Record::Hello(hello) => self.flows.hello(&hello),
+            }
         }
         Ok(())
     }

@@ -6,9 +6,8 @@ use anyhow::Result;
 
 use super::{FOUND, now, print, read};
 use crate::{
-    args::{AuditArgs, FailOn, ReportFormat},
+    args::{AuditArgs, ReportFormat},
     audit::{self, Inventory, Options},
-    findings::Severity,
     outputs::audit::{Format, write},
 };
 
@@ -30,14 +29,7 @@ pub fn audit(args: AuditArgs) -> Result<ExitCode> {
         ReportFormat::Markdown => Format::Markdown,
     };
     print(&write(&report, errors, format))?;
-    let limit = match fail_on {
-        FailOn::Never => return Ok(ExitCode::SUCCESS),
-        FailOn::Info => Severity::Info,
-        FailOn::Low => Severity::Low,
-        FailOn::Medium => Severity::Medium,
-        FailOn::High => Severity::High,
-        FailOn::Critical => Severity::Critical,
-    };
+    let Some(limit) = fail_on else { return Ok(ExitCode::SUCCESS) };
     // What could not be read may be what matters: a gate must not open for it.
     Ok(match report.worst() {
         Some(worst) if worst >= limit => ExitCode::from(FOUND),

@@ -1,15 +1,23 @@
-//! Owns the reading of the ring buffer.
+//! Owns the reading of the ring buffer, and of the programs' own log where the object was built with one.
 
 use std::{fmt, io};
 
-use aya::maps::{Map, MapData, MapError, RingBuf};
-use detector_ebpf::event::Event;
+use aya::{
+    Ebpf,
+    maps::{Map, MapData, MapError, RingBuf},
+};
+use aya_log::EbpfLogger;
+use detector_ebpf::event::Record;
 use tokio::io::{Interest, unix::AsyncFd};
 
 /// The events that the kernel sends.
 pub struct Events {
     ring: AsyncFd<RingBuf<MapData>>,
+    /// What debug builds of the programs log; release builds have no log.
+    log: Option<AsyncFd<ProgramLog>>,
 }
+
+type ProgramLog = EbpfLogger<&'static dyn log::Log>;
 
 /// The ring buffer could not be opened.
 #[derive(Debug, thiserror::Error)]
@@ -27,12 +35,19 @@ impl fmt::Debug for Events {
 }
 
 impl Events {
-    pub(super) fn open(map: Map) -> Result<Self, OpenError> {
+    pub(super) fn open(map: Map, ebpf: &mut Ebpf) -> Result<Self, OpenError> {
         let ring = RingBuf::try_from(map)?;
         // SAFETY: the ring owns its file descriptor, never changes it, and closes it only when dropped.
         let ring =
             unsafe { AsyncFd::register_with_interest(ring, Interest::READABLE) }.map_err(io::Error::from)?;
-        Ok(Self { ring })
+        let log = match EbpfLogger::init(ebpf) {
+            // SAFETY: as for the ring, which is what the log is read from.
+            Ok(log) => unsafe { AsyncFd::register_with_interest(log, Interest::READABLE) }
+                .map(Some)
+                .map_err(io::Error::from)?,
+            Err(_no_log_in_this_object) => None,
+        };
+        Ok(Self { ring, log })
     }
 
     /// Waits for events and takes all that are there. Loses none when it is cancelled.
@@ -40,15 +55,32 @@ impl Events {
     /// # Errors
     ///
     /// The file descriptor cannot be waited for.
-    pub async fn next(&mut self, into: &mut Vec<Event>) -> io::Result<()> {
-        let mut guard = self.ring.readable_mut().await?;
+    pub async fn next(&mut self, into: &mut Vec<Record>) -> io::Result<()> {
+        let Self { ring, log } = self;
+        let mut guard = tokio::select! {
+            guard = ring.readable_mut() => guard?,
+            written = written(log) => return written,
+        };
         while let Some(record) = guard.get_inner_mut().next() {
-            match Event::parse(&record) {
-                Ok(event) => into.push(event),
-                Err(error) => tracing::warn!(?error, "a record of the ring buffer is no event"),
+            match Record::parse(&record) {
+                Ok(record) => into.push(record),
+                Err(error) => tracing::warn!(?error, "a record of the ring buffer cannot be read"),
             }
         }
         guard.clear_ready();
         Ok(())
+    }
+}
+
+/// Writes what the programs have logged, when they have; waits for ever where they never will.
+async fn written(log: &mut Option<AsyncFd<ProgramLog>>) -> io::Result<()> {
+    match log {
+        Some(log) => {
+            let mut guard = log.readable_mut().await?;
+            guard.get_inner_mut().flush();
+            guard.clear_ready();
+            Ok(())
+        }
+        None => std::future::pending().await,
     }
 }

@@ -8,7 +8,8 @@ use detector_ebpf::names;
 
 use super::DatapathConfig;
 
-static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/detector-bpf"));
+/// The eBPF object of this build; empty in a build with `PLAINSIGHT_SKIP_EBPF=1`.
+pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/detector-bpf"));
 
 /// Lines of the verifier's log that are kept: the reason stands at its end.
 const LOG_LINES: usize = 8;

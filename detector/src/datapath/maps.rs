@@ -26,10 +26,30 @@ pub(super) fn edges(ebpf: &Ebpf) -> Result<Vec<(EdgeKey, EdgeValue)>, ReadError>
     entries::<EdgeKey, EdgeValue>(ebpf, names::EDGES)
 }
 
-pub(super) fn flows(ebpf: &Ebpf) -> Result<u32, ReadError> {
-    let failed = |source| ReadError::Map { name: names::FLOWS, source };
-    let flows = HashMap::<_, FlowKey, Flow>::try_from(map(ebpf, names::FLOWS)?).map_err(failed)?;
-    Ok(u32::try_from(flows.keys().count()).unwrap_or(u32::MAX))
+/// Removes those of the edges that have been silent for `idle`.
+pub(super) fn forget_edges(
+    ebpf: &mut Ebpf,
+    edges: &[(EdgeKey, EdgeValue)],
+    idle: Duration,
+) -> Result<(), ReadError> {
+    let name = names::EDGES;
+    let failed = |source| ReadError::Map { name, source };
+    let now = now()?;
+    let map = ebpf.map_mut(name).ok_or(ReadError::Missing(name))?;
+    let mut map = HashMap::<_, EdgeKey, EdgeValue>::try_from(map).map_err(failed)?;
+    for (key, value) in edges {
+        if is_idle(now, value.last_ns, idle) {
+            match map.remove(key) {
+                Ok(()) | Err(MapError::KeyNotFound) => {}
+                Err(source) => return Err(failed(source)),
+            }
+        }
+    }
+    Ok(())
+}
+
+fn is_idle(now: Duration, last_ns: u64, idle: Duration) -> bool {
+    now.saturating_sub(Duration::from_nanos(last_ns)) >= idle
 }
 
 pub(super) fn counters(ebpf: &Ebpf) -> Result<[u64; Counter::COUNT as usize], ReadError> {
@@ -42,14 +62,13 @@ pub(super) fn counters(ebpf: &Ebpf) -> Result<[u64; Counter::COUNT as usize], Re
     Ok(totals)
 }
 
-/// Removes idle flows through the program that may lower the filter.
-pub(super) fn expire(ebpf: &mut Ebpf, idle: Duration) -> Result<u64, ReadError> {
+/// Removes idle flows through the program that may lower the filter; answers how many, and how many are left.
+pub(super) fn expire(ebpf: &mut Ebpf, idle: Duration) -> Result<(u64, u32), ReadError> {
     let now = now()?;
-    let idle: Vec<FlowKey> = entries::<FlowKey, Flow>(ebpf, names::FLOWS)?
-        .into_iter()
-        .filter(|(_, flow)| now.saturating_sub(Duration::from_nanos(flow.last_ns)) >= idle)
-        .map(|(key, _)| key)
-        .collect();
+    let flows = entries::<FlowKey, Flow>(ebpf, names::FLOWS)?;
+    let count = flows.len() as u64;
+    let idle: Vec<FlowKey> =
+        flows.into_iter().filter(|(_, flow)| is_idle(now, flow.last_ns, idle)).map(|(key, _)| key).collect();
     let name = names::EXPIRE;
     let program = ebpf.program_mut(name).ok_or(ReadError::Missing(name))?;
     let failed = |source| ReadError::Run { name, source };
@@ -63,7 +82,7 @@ pub(super) fn expire(ebpf: &mut Ebpf, idle: Duration) -> Result<u64, ReadError> 
         let options = TestRunOptions { data_in: Some(&data), ..TestRunOptions::default() };
         removed += u64::from(program.test_run(options).map_err(failed)?.return_value);
     }
-    Ok(removed)
+    Ok((removed, u32::try_from(count.saturating_sub(removed)).unwrap_or(u32::MAX)))
 }
 
 /// All entries of a hash map. An entry that goes while the map is read is left out.

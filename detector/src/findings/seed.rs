@@ -11,7 +11,7 @@ use detector_ebpf::{
 use super::{Finding, FindingId, Rules, Severity, evaluate};
 use crate::{
     cluster::{self, Store, objects::Object},
-    flows::{End, Flow, Timestamp, TlsSeen},
+    flows::{End, Flow, Timestamp, TlsNames, TlsSeen},
     policy::PolicyView,
     testing,
 };
@@ -57,7 +57,8 @@ fn call(
         protocol,
         evidence,
         methods: Methods::default(),
-        tls: TlsSeen::default(),
+        tls: TlsNames::default(),
+        offered: TlsSeen::default(),
         connections: 1,
         with_credentials: 0,
         answered: 0,
@@ -241,7 +242,7 @@ fn an_exception_lowers_and_an_ended_one_is_told() {
 fn tls_of_its_own_proves_nobody() {
     let store = store(&[PLATFORM, ISTIO]);
     let tls = |from, seen| Flow {
-        tls: seen,
+        offered: seen,
         ..call(&store, from, Verdict::Tls, Protocol::None, Evidence::NONE, 8080)
     };
     let own = TlsSeen::of(Version::Tls13, Alpn::Other);

@@ -14,7 +14,7 @@ use crate::{
         Labels, Selector, Store,
         objects::{ExpectedSources, Name, Object},
     },
-    flows::{Clock, End, Flow, Flows, Timestamp, TlsSeen},
+    flows::{Clock, End, Flow, Flows, Timestamp, TlsNames, TlsSeen},
     policy::{Answer, Kind, ObjectKey, PolicyView, Ruling},
     testing,
 };
@@ -33,7 +33,8 @@ fn flow(protocol: Protocol, evidence: Evidence) -> Flow {
         protocol,
         evidence,
         methods: Methods::default(),
-        tls: TlsSeen::default(),
+        tls: TlsNames::default(),
+        offered: TlsSeen::default(),
         connections: 1,
         with_credentials: 0,
         answered: 0,

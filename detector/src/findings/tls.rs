@@ -12,7 +12,11 @@ pub(super) fn not_mesh(flow: &Flow, policy: &PolicyView) -> Option<Finding> {
     let inside = matches!(flow.client, End::Pod { .. } | End::Unknown { .. });
     let gateway = flow.server.pod().is_some_and(|pod| pod.proxy.intermediary);
     // Without a hello it may be the mesh's own: a connection from before the detector shows none.
-    if mode.declared != Declared::Strict || mode.gap.is_some() || !inside || gateway || !flow.tls.has_hello()
+    if mode.declared != Declared::Strict
+        || mode.gap.is_some()
+        || !inside
+        || gateway
+        || !flow.offered.has_hello()
     {
         return None;
     }
@@ -33,7 +37,7 @@ pub(super) fn not_mesh(flow: &Flow, policy: &PolicyView) -> Option<Finding> {
 
 /// TLS of a version that was given up (RFC 8996).
 pub(super) fn weak(flow: &Flow) -> Option<Finding> {
-    flow.tls.is_weak().then(|| Finding {
+    flow.offered.is_weak().then(|| Finding {
         id: FindingId::WeakTls,
         severity: Severity::Medium,
         flow: flow.clone(),

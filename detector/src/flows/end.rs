@@ -152,7 +152,7 @@ fn identify(store: &Store, address: [u8; 16], behind_interface: bool) -> (End, b
 }
 
 /// Whether an address is of a range that clusters give to pods, services and nodes.
-fn is_private(address: IpAddr) -> bool {
+pub(crate) fn is_private(address: IpAddr) -> bool {
     match address {
         // RFC 1918, RFC 3927, loopback, and the shared range of RFC 6598 that some clouds give to pods.
         IpAddr::V4(v4) => {

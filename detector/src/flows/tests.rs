@@ -311,3 +311,32 @@ fn undecided_is_no_flow_and_a_code_of_another_version_neither() {
     flows.event(&store, &EdgeKey { verdict: 200, ..key }, &http(1), 40_000, 0);
     assert!(flows.is_empty());
 }
+
+#[test]
+fn tls_that_is_met_in_mid_stream_adds_nothing_to_what_is_known_of_a_pair() {
+    let (store, mut flows) = (one_server(), flows());
+    let tls = |verdict: Verdict, flags: u8| EdgeKey {
+        verdict: verdict as u8,
+        protocol: Protocol::None as u8,
+        flags,
+        ..edge(CLIENT, SERVER, 8000)
+    };
+    let met = tls(Verdict::Tls, EdgeKey::PICKED_UP);
+    flows.event(&store, &tls(Verdict::MeshMtls, 0), &value(1, 0, Evidence::ALPN_ISTIO), 40_000, 0);
+    assert_eq!(flows.settle(&store, Flows::HOLD).len(), 1);
+    flows.event(&store, &met, &value(1, 0, Evidence::NONE), 40_000, 2 * Flows::HOLD);
+    assert!(flows.settle(&store, 4 * Flows::HOLD).is_empty(), "a mesh's pair is not called other TLS");
+}
+
+#[test]
+fn what_a_client_has_said_is_told_with_its_flow() {
+    let (store, mut flows) = (one_server(), flows());
+    let key = EdgeKey { verdict: Verdict::Tls as u8, protocol: 0, ..edge(CLIENT, SERVER, 443) };
+    let mut hello = detector_ebpf::event::HelloEvent { key, ..Default::default() };
+    hello.hello.sni[..3].copy_from_slice(b"a.b");
+    hello.hello.sni_len = 3;
+    flows.hello(&hello);
+    flows.event(&store, &key, &value(1, 0, Evidence::SNI), 40_000, 0);
+    let updates = flows.settle(&store, Flows::HOLD);
+    assert_eq!(updates[0].flow.tls.server_names.first().map(String::as_str), Some("a.b"));
+}

@@ -1,7 +1,7 @@
-//! Owns the lines on standard output: one JSON object a finding and, if asked for, one a flow.
+//! Owns the log on standard output: one line a finding and, if asked for, one a flow.
 //!
 //! Lines go through a bounded queue to a thread of their own, so that a reader that stalls costs lines,
-//! counted, and never detection. JSON escapes every control character, so a hostile name cannot forge a line.
+//! counted, and never detection.
 
 use std::{
     io::{self, Write},
@@ -14,17 +14,13 @@ use std::{
     time::{Duration, Instant},
 };
 
-use serde::Serialize;
-
-use crate::{
-    findings::Finding,
-    flows::{End, Flow, Timestamp},
-};
+use super::lines::Lines;
+use crate::{findings::Finding, flows::Flow};
 
 /// Writes findings and flows.
 #[derive(Debug)]
 pub struct LineLog {
-    trust_domain: String,
+    lines: Lines,
     queue: SyncSender<Vec<u8>>,
     lost: Arc<AtomicU64>,
     writer: thread::JoinHandle<io::Result<()>>,
@@ -52,27 +48,17 @@ impl LineLog {
             }
             Ok(())
         })?;
-        Ok(Self { trust_domain, queue, lost: Arc::default(), writer })
+        Ok(Self { lines: Lines::new(trust_domain), queue, lost: Arc::default(), writer })
     }
 
     /// Writes a finding.
     pub fn finding(&self, finding: &Finding) {
-        let Finding { id, severity, flow, why, fix, decided_by } = finding;
-        self.write(&FindingLine {
-            kind: "finding",
-            time: time(flow.last_seen),
-            id: id.as_str(),
-            severity: severity.as_str(),
-            flow: self.body(flow),
-            why,
-            fix,
-            decided_by: decided_by.as_deref(),
-        });
+        self.write(self.lines.finding(finding));
     }
 
     /// Writes a flow.
     pub fn flow(&self, flow: &Flow) {
-        self.write(&FlowLine { kind: "flow", time: time(flow.last_seen), flow: self.body(flow) });
+        self.write(self.lines.flow(flow));
     }
 
     /// Lines that were lost because nobody read them.
@@ -91,10 +77,9 @@ impl LineLog {
         }
     }
 
-    fn write(&self, line: &impl Serialize) {
-        let Ok(mut bytes) = serde_json::to_vec(line) else { return self.lose() };
-        bytes.push(b'\n');
-        match self.queue.try_send(bytes) {
+    fn write(&self, line: serde_json::Result<Vec<u8>>) {
+        let Ok(line) = line else { return self.lose() };
+        match self.queue.try_send(line) {
             Ok(()) => {}
             Err(TrySendError::Full(_) | TrySendError::Disconnected(_)) => self.lose(),
         }
@@ -103,144 +88,6 @@ impl LineLog {
     fn lose(&self) {
         self.lost.fetch_add(1, Ordering::Relaxed);
     }
-
-    fn body<'a>(&self, flow: &'a Flow) -> Body<'a> {
-        let Flow {
-            client,
-            server,
-            port,
-            verdict,
-            protocol,
-            evidence,
-            methods,
-            tls: _,
-            connections,
-            with_credentials,
-            answered,
-            refused,
-            first_seen,
-            last_seen,
-        } = flow;
-        Body {
-            client: self.end(client),
-            server: self.end(server),
-            port: *port,
-            verdict: verdict.name(),
-            protocol: protocol.name(),
-            evidence: evidence.names().collect(),
-            methods: methods.names().collect(),
-            count: *connections,
-            with_credentials: *with_credentials,
-            answered: *answered,
-            refused: *refused,
-            first_seen: time(*first_seen),
-            last_seen: time(*last_seen),
-        }
-    }
-
-    fn end<'a>(&self, end: &'a End) -> EndBody<'a> {
-        let mut body = EndBody { address: end.address().to_string(), ..EndBody::default() };
-        match end {
-            End::Pod { .. } => body.kind = "pod",
-            End::Service { service, .. } => {
-                body.kind = "service";
-                body.service = Some(&service.name.name);
-            }
-            End::Node { name, .. } => {
-                body.kind = "node";
-                body.node = Some(name).filter(|name| !name.is_empty()).map(AsRef::as_ref);
-            }
-            End::External { .. } => body.kind = "external",
-            End::Unknown { .. } => body.kind = "unknown",
-        }
-        body.namespace = end.namespace();
-        if let Some(pod) = end.pod() {
-            // Of a service's pods it is not known which one served; what they share is known.
-            if matches!(end, End::Pod { .. }) {
-                body.pod = Some(&pod.name.name);
-                body.node = pod.node.as_deref();
-            }
-            body.workload = Some(WorkloadBody { kind: pod.workload.kind.as_str(), name: &pod.workload.name });
-            body.service_account = Some(&pod.service_account);
-            body.spiffe_id = Some(format!(
-                "spiffe://{}/ns/{}/sa/{}",
-                self.trust_domain, pod.name.namespace, pod.service_account
-            ));
-        }
-        body
-    }
-}
-
-#[derive(Serialize)]
-struct FindingLine<'a> {
-    kind: &'static str,
-    time: String,
-    id: &'static str,
-    severity: &'static str,
-    #[serde(flatten)]
-    flow: Body<'a>,
-    why: &'a str,
-    fix: &'a str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    decided_by: Option<&'a str>,
-}
-
-#[derive(Serialize)]
-struct FlowLine<'a> {
-    kind: &'static str,
-    time: String,
-    #[serde(flatten)]
-    flow: Body<'a>,
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    client: EndBody<'a>,
-    server: EndBody<'a>,
-    port: u16,
-    verdict: &'static str,
-    protocol: &'static str,
-    evidence: Vec<&'static str>,
-    methods: Vec<&'static str>,
-    count: u64,
-    with_credentials: u64,
-    answered: u64,
-    refused: u64,
-    first_seen: String,
-    last_seen: String,
-}
-
-#[derive(Default, Serialize)]
-struct EndBody<'a> {
-    kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    namespace: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pod: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    workload: Option<WorkloadBody<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service_account: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    spiffe_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<&'a str>,
-    address: String,
-}
-
-#[derive(Serialize)]
-struct WorkloadBody<'a> {
-    kind: &'a str,
-    name: &'a str,
-}
-
-/// RFC 3339 in UTC with milliseconds.
-fn time(timestamp: Timestamp) -> String {
-    let ns = i128::from(timestamp.0);
-    jiff::Timestamp::from_nanosecond(ns)
-        .map_or_else(|_out_of_range| "9999-12-31T23:59:59.999Z".to_owned(), |time| format!("{time:.3}"))
 }
 
 #[cfg(test)]

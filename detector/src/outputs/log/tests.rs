@@ -16,7 +16,7 @@ use serde_json::{Value, json};
 use super::LineLog;
 use crate::{
     findings::{Rules, evaluate},
-    flows::{End, Flow, Timestamp, TlsSeen},
+    flows::{End, Flow, Timestamp, TlsNames, TlsSeen},
     policy::PolicyView,
     testing,
 };
@@ -44,7 +44,8 @@ fn flow(client: &str) -> Flow {
         protocol: Protocol::Mcp,
         evidence: Evidence::MCP_METHOD.or(Evidence::AUTH_BEARER),
         methods: Methods(1 << 3),
-        tls: TlsSeen::default(),
+        tls: TlsNames::default(),
+        offered: TlsSeen::default(),
         connections: 3,
         with_credentials: 2,
         answered: 1,

@@ -1,0 +1,250 @@
+//! The loaded programs: that the kernel takes them, at what cost to its verifier, and that they say of every
+//! frame what the same source says on the host.
+
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test panics where something is not as it should be"
+)]
+
+#[path = "programs/kernel.rs"]
+mod kernel;
+#[path = "programs/table.rs"]
+mod table;
+
+use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path};
+
+use detector_ebpf::{
+    counter::Counter,
+    edge::{EdgeKey, EdgeValue},
+    evidence::Evidence,
+    host::{Host, Settings},
+    names,
+};
+use detector_tests::{netns, pcap};
+
+use kernel::Kernel;
+
+/// A test run takes no more than a page, and captures hold what the hook saw: segments of many times this.
+const SEGMENT: usize = 1448;
+
+/// A frame and whether the pod behind the interface sent it.
+type Passed = (Vec<u8>, bool);
+
+/// What frames have left in maps and counters, without times.
+#[derive(Debug, PartialEq, Eq)]
+struct Left {
+    edges: BTreeMap<String, String>,
+    counters: BTreeMap<&'static str, u64>,
+    events: usize,
+    server_names: Vec<Vec<u8>>,
+    flows: usize,
+}
+
+fn left(
+    edges: Vec<(EdgeKey, EdgeValue)>,
+    counters: [u64; Counter::COUNT as usize],
+    (events, server_names): (usize, Vec<Vec<u8>>),
+    flows: usize,
+) -> Left {
+    let edges = edges
+        .into_iter()
+        .map(|(key, value)| {
+            (format!("{key:?}"), format!("{:?}", EdgeValue { first_ns: 0, last_ns: 0, ..value }))
+        })
+        .collect();
+    let counters = Counter::ALL
+        .iter()
+        .zip(counters)
+        .filter(|(_, count)| *count != 0)
+        .map(|(counter, count)| (counter.name(), count))
+        .collect();
+    Left { edges, counters, events, server_names, flows }
+}
+
+fn on_host(frames: &[Passed], sample_below: u32) -> Left {
+    let host = Host::new(kernel::IFINDEX, Settings { sample_below, ..Settings::default() });
+    for (frame, from_pod) in frames {
+        host.packet(frame, 1, *from_pod);
+    }
+    assert!(host.filter_is_exact());
+    let names = host.take_hellos().iter().map(|hello| hello.hello.server_name().to_vec()).collect();
+    left(host.edges(), host.counters(), (host.take_events().len(), names), host.flows())
+}
+
+/// Runs the frames through the kernel and, as far as it takes them, on the host: both must say the same.
+fn compare(kernel: &mut Kernel, frames: &[Passed], sample_below: u32, name: &str) {
+    kernel.reset();
+    let taken: Vec<Passed> =
+        frames.iter().filter(|(frame, from_pod)| kernel.packet(frame, *from_pod)).cloned().collect();
+    kernel.assert_filter_is_exact();
+    let found = left(kernel.edges(), kernel.counters(), kernel.events(), kernel.flows());
+    assert_eq!(found, on_host(&taken, sample_below), "{name}: the kernel, and the host");
+}
+
+/// Frames of a capture, which was taken at the interface of the server's pod.
+fn capture(name: &str) -> Vec<Passed> {
+    let server = Ipv4Addr::new(10, 244, 1, 2).octets();
+    pcap::read(name)
+        .unwrap()
+        .into_iter()
+        .flat_map(|captured| {
+            let from_pod = captured.frame.get(26..30) == Some(server.as_slice());
+            table::segmented(&captured.frame, SEGMENT).into_iter().map(move |frame| (frame, from_pod))
+        })
+        .collect()
+}
+
+fn captures() -> Vec<String> {
+    let mut names: Vec<String> = fs::read_dir(pcap::folder())
+        .unwrap()
+        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
+        .filter(|name| name.ends_with(".pcap"))
+        .collect();
+    names.sort();
+    assert!(names.len() >= 10, "the captures are gone");
+    names
+}
+
+#[test]
+fn every_program_loads_within_its_budget_of_instructions() {
+    if !netns::require_root() {
+        return;
+    }
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("verifier.baseline");
+    let baseline = fs::read_to_string(&path).unwrap();
+    let baseline: BTreeMap<&str, u32> = baseline
+        .lines()
+        .filter(|line| !line.starts_with('#'))
+        .map(|line| line.split_once(' ').unwrap())
+        .map(|(name, count)| (name, count.parse().unwrap()))
+        .collect();
+    let mut kernel = Kernel::load(0);
+    for name in [names::DETECT_INGRESS, names::DETECT_EGRESS, names::EXPIRE] {
+        let Some(count) = kernel.verified_instructions(name) else {
+            eprintln!("{name}: this kernel does not say how many instructions it verified");
+            continue;
+        };
+        let budget = baseline[name] + baseline[name] / 10;
+        println!("{name}: {count} instructions verified, {} in the baseline", baseline[name]);
+        assert!(count <= budget, "{name}: {count} instructions, over 10 % more than {}", path.display());
+    }
+}
+
+#[test]
+fn every_frame_of_the_table_gives_in_the_kernel_what_it_gives_on_the_host() {
+    if !netns::require_root() {
+        return;
+    }
+    for sample_below in [0, u32::MAX] {
+        let mut kernel = Kernel::load(sample_below);
+        for case in table::cases().into_iter().filter(|case| case.sample_below == sample_below) {
+            let host = on_host(&case.frames, sample_below);
+            println!("{}", case.name);
+            (case.check)(&host.counters, &host.edges);
+            compare(&mut kernel, &case.frames, sample_below, case.name);
+        }
+    }
+}
+
+#[test]
+fn every_capture_gives_in_the_kernel_what_it_gives_on_the_host() {
+    if !netns::require_root() {
+        return;
+    }
+    let mut kernel = Kernel::load(0);
+    for name in captures() {
+        let frames = capture(&name);
+        assert!(!on_host(&frames, 0).edges.is_empty(), "{name} has no verdict");
+        compare(&mut kernel, &frames, 0, &name);
+    }
+}
+
+#[test]
+fn a_capture_that_is_met_in_the_middle_gives_in_the_kernel_what_it_gives_on_the_host() {
+    if !netns::require_root() {
+        return;
+    }
+    let mut kernel = Kernel::load(u32::MAX);
+    for name in captures() {
+        for skipped in 1..8 {
+            let frames: Vec<Passed> = capture(&name).into_iter().skip(skipped).collect();
+            compare(&mut kernel, &frames, u32::MAX, &name);
+        }
+    }
+}
+
+#[test]
+fn either_direction_alone_gives_a_verdict() {
+    for name in ["py1-streamable.pcap", "py2-streamable.pcap", "node1-streamable.pcap", "py1-sse.pcap"] {
+        for from_pod in [false, true] {
+            let mut frames = capture(name);
+            frames.retain(|(_, direction)| *direction == from_pod);
+            let host = Host::new(1, Settings::default());
+            for (frame, from_pod) in &frames {
+                host.packet(frame, 1, *from_pod);
+            }
+            let mcp = host.edges().into_iter().any(|(key, value)| {
+                key.protocol == detector_ebpf::verdict::Protocol::Mcp as u8 && value.entered > value.left
+            });
+            // A stateless server's answers carry MCP's namespace; a session's carry its header.
+            assert!(
+                mcp,
+                "{name}, {}",
+                if from_pod { "the server's answers" } else { "the client's requests" }
+            );
+        }
+    }
+}
+
+#[test]
+fn no_byte_of_a_payload_stays_in_a_map() {
+    if !netns::require_root() {
+        return;
+    }
+    const CANARY: &[u8] = b"zq7canary";
+    let mut kernel = Kernel::load(0);
+    for (frame, from_pod) in table::with_canary(CANARY) {
+        kernel.packet(&frame, from_pod);
+    }
+    assert!(kernel.flows() > 0 && !kernel.edges().is_empty(), "nothing was tracked");
+    for (map, bytes) in kernel.memory() {
+        let found = bytes.windows(CANARY.len()).any(|window| window == CANARY);
+        // The block that is being read is the one place that holds a copy, until the next is read.
+        assert!(!found || map == names::SCRATCH, "{map} holds payload");
+    }
+    let credentials = kernel.edges().iter().any(|(_, value)| value.evidence().any(Evidence::AUTH_BEARER));
+    assert!(credentials, "the head with the canary was not read");
+}
+
+#[test]
+fn a_full_flow_map_costs_the_new_flows_only() {
+    if !netns::require_root() {
+        return;
+    }
+    let mut kernel = Kernel::load_with(0, 8);
+    for (frame, from_pod) in table::connections(12) {
+        kernel.packet(&frame, from_pod);
+    }
+    let counters = kernel.counters();
+    assert_eq!(counters[Counter::FlowMapFull as usize], 4);
+    let entered: u64 = kernel.edges().iter().map(|(_, value)| value.entered).sum();
+    assert_eq!(entered, 8);
+    kernel.assert_filter_is_exact();
+}
+
+#[test]
+fn idle_flows_are_removed_and_the_filter_with_them() {
+    if !netns::require_root() {
+        return;
+    }
+    let mut kernel = Kernel::load(0);
+    for (frame, from_pod) in table::connections(70) {
+        kernel.packet(&frame, from_pod);
+    }
+    assert_eq!(kernel.flows(), 70);
+    assert_eq!(kernel.expire(), 70);
+    assert_eq!(kernel.flows(), 0);
+    assert_eq!(kernel.counters()[Counter::Expired as usize], 70);
+    kernel.assert_filter_is_exact();
+}
