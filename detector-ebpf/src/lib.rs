@@ -13,6 +13,8 @@ pub mod event;
 pub mod evidence;
 pub mod flow;
 #[cfg(any(test, feature = "host"))]
+pub mod fuzzing;
+#[cfg(any(test, feature = "host"))]
 pub mod host;
 pub mod method;
 pub mod names;

@@ -60,7 +60,9 @@ fn main() {
     let (mut set, mut pods) = (PolicySet::default(), Vec::new());
     for object in read.objects {
         match object {
-            Object::Policy(object) => set.apply(*object),
+            Object::Policy(object) => {
+                set.apply(*object);
+            }
             Object::Pod(pod) => pods.push(pod),
             _ => {}
         }

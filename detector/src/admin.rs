@@ -3,7 +3,13 @@
 //! It answers questions and changes nothing. Connections are bounded in number and in time, so that a
 //! client that never reads or never asks costs one slot for a while.
 
-use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
+use std::{
+    convert::Infallible,
+    fmt, io,
+    net::SocketAddr,
+    sync::{Arc, OnceLock},
+    time::Duration,
+};
 
 use bytes::Bytes;
 use http_body_util::Full;
@@ -43,11 +49,20 @@ pub struct ListenError {
     source: io::Error,
 }
 
-#[derive(Debug)]
 struct Pages {
     metrics: Arc<Metrics>,
     readiness: Readiness,
     heartbeat: Heartbeat,
+    details: OnceLock<Details>,
+}
+
+/// What `/readyz?verbose` says beyond readiness, a line each.
+type Details = Box<dyn Fn() -> String + Send + Sync>;
+
+impl fmt::Debug for Pages {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Pages").field("readiness", &self.readiness).finish_non_exhaustive()
+    }
 }
 
 impl Admin {
@@ -72,7 +87,10 @@ impl Admin {
         heartbeat: Heartbeat,
     ) -> Result<Self, ListenError> {
         let listener = TcpListener::bind(address).await.map_err(|source| ListenError { address, source })?;
-        Ok(Self { listener, pages: Arc::new(Pages { metrics, readiness, heartbeat }) })
+        Ok(Self {
+            listener,
+            pages: Arc::new(Pages { metrics, readiness, heartbeat, details: OnceLock::new() }),
+        })
     }
 
     /// The address that was opened.
@@ -82,6 +100,11 @@ impl Admin {
     /// The socket is gone.
     pub fn address(&self) -> io::Result<SocketAddr> {
         self.listener.local_addr()
+    }
+
+    /// Names what `/readyz?verbose` says beyond readiness. The first call counts.
+    pub fn details(&self, details: impl Fn() -> String + Send + Sync + 'static) {
+        let _first = self.pages.details.set(Box::new(details));
     }
 
     /// Serves until cancelled.
@@ -122,7 +145,7 @@ impl Admin {
 
 async fn serve(stream: TcpStream, pages: Arc<Pages>) {
     let service = service_fn(move |request: Request<Incoming>| {
-        let response = pages.answer(request.method(), request.uri().path());
+        let response = pages.answer(request.method(), request.uri().path(), request.uri().query());
         async { Ok::<_, Infallible>(response) }
     });
     let served = http1::Builder::new()
@@ -137,7 +160,7 @@ async fn serve(stream: TcpStream, pages: Arc<Pages>) {
 }
 
 impl Pages {
-    fn answer(&self, method: &Method, path: &str) -> Response<Full<Bytes>> {
+    fn answer(&self, method: &Method, path: &str, query: Option<&str>) -> Response<Full<Bytes>> {
         const PATHS: [&str; 3] = ["/metrics", "/healthz", "/readyz"];
         if !PATHS.contains(&path) {
             return page(StatusCode::NOT_FOUND, "not found: try /metrics, /healthz or /readyz\n");
@@ -149,7 +172,7 @@ impl Pages {
         }
         match path {
             "/metrics" => self.metrics(),
-            "/readyz" => self.ready(),
+            "/readyz" => self.ready(query.is_some_and(|query| query.split('&').any(|key| key == "verbose"))),
             _ => self.alive(),
         }
     }
@@ -176,12 +199,17 @@ impl Pages {
         page(StatusCode::SERVICE_UNAVAILABLE, format!("detection is stuck for {} s\n", age.as_secs()))
     }
 
-    fn ready(&self) -> Response<Full<Bytes>> {
+    fn ready(&self, verbose: bool) -> Response<Full<Bytes>> {
         let pending = self.readiness.pending();
-        if pending.is_empty() {
-            return page(StatusCode::OK, "ready\n");
+        let (status, mut text) = if pending.is_empty() {
+            (StatusCode::OK, "ready\n".to_owned())
+        } else {
+            (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}\n", pending.join(", ")))
+        };
+        if let (true, Some(details)) = (verbose, self.details.get()) {
+            text.push_str(&details());
         }
-        page(StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}\n", pending.join(", ")))
+        page(status, text)
     }
 }
 
@@ -215,6 +243,7 @@ mod tests {
         let admin = Admin::bind(([127, 0, 0, 1], 0).into(), metrics, readiness.clone(), Heartbeat::default())
             .await
             .unwrap();
+        admin.details(|| "all pods observed\n".to_owned());
         let address = admin.address().unwrap();
         let cancel = CancellationToken::new();
         tokio::spawn(admin.run(cancel.clone()));
@@ -247,6 +276,7 @@ mod tests {
         assert!(waiting.ends_with("waiting for: programs\n"), "{waiting}");
         drop(programs);
         assert!(ask(address, "GET /readyz").await.ends_with("ready\n"));
+        assert!(ask(address, "GET /readyz?verbose").await.ends_with("ready\nall pods observed\n"));
     }
 
     #[tokio::test]

@@ -8,7 +8,7 @@
 //! | `interfaces` | netlink | `attach`, by a bounded channel that it waits for |
 //! | `attach` | `interfaces` | the datapath |
 //! | `detect` | the datapath's events and edges | flows, findings, outputs |
-//! | `manifests` | files | the identity store |
+//! | `manifests` or `kubernetes` | files or the API server | the identity store |
 //! | `admin` | the admin port | — |
 
 mod attach;
@@ -31,8 +31,12 @@ use tokio_util::sync::CancellationToken;
 use self::{attach::Attacher, detect::Detector};
 use crate::{
     admin::Admin,
-    cluster::{ManifestSource, SharedStore},
-    config::Config,
+    cluster::{
+        ManifestSource, SharedStore, TrustDomain,
+        kubernetes::{Health, KubernetesSource, Timing},
+    },
+    config::{Config, Identities},
+    coverage::Coverage,
     datapath::{Datapath, DatapathConfig},
     findings::Rules,
     interfaces::Watcher,
@@ -140,7 +144,7 @@ fn ended(task: Result<Ended, tokio::task::JoinError>, unasked: bool) -> Result<(
 async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
     let Config {
         interfaces,
-        manifests,
+        identities,
         node_name,
         trust_domain,
         log_flows,
@@ -168,7 +172,8 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
     };
 
     // The admin port is open before the programs are loaded, so that it can say what is waited for.
-    let lines = LineLog::start(trust_domain, std::io::stdout()).context("start the line writer")?;
+    let trust_domain = TrustDomain::new(trust_domain.as_deref());
+    let lines = LineLog::start(trust_domain.clone(), std::io::stdout()).context("start the line writer")?;
     let loaded = Arc::new(OnceLock::<Arc<Datapath>>::new());
     let reading = Arc::clone(&loaded);
     let metrics = Metrics::new(
@@ -178,6 +183,14 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
     let metrics = Arc::new(metrics.context("register metrics")?);
     let admin = Admin::bind(listen, Arc::clone(&metrics), readiness.clone(), heartbeat.clone()).await?;
     tracing::info!(address = %admin.address()?, "admin port is open");
+    let store = SharedStore::default();
+    store.write().set_local_node(&node_name);
+    let coverage = Coverage::default();
+    let watches = Arc::new(OnceLock::<Health>::new());
+    admin.details({
+        let (store, coverage, watches) = (store.clone(), coverage.clone(), Arc::clone(&watches));
+        move || details(&store, &coverage, watches.get())
+    });
     let token = cancel.clone();
     spawn(
         "admin",
@@ -203,29 +216,42 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
     let _first = loaded.set(Arc::clone(&datapath));
     drop(programs_ready);
 
-    let store = SharedStore::default();
-    store.write().set_local_node(&node_name);
-
-    if manifests.is_empty() {
-        tracing::warn!("no --manifests: findings name addresses, not pods");
-        drop(identities_ready);
-    } else {
-        let gauge = Arc::clone(&metrics);
-        let source = ManifestSource::new(manifests, store.clone(), move |manifests| {
-            gauge.manifest_errors(manifests.errors.len());
-            for error in &manifests.errors {
-                tracing::error!("{:#}", DisplayChain(error));
-            }
-            tracing::info!(
-                files = manifests.files,
-                objects = manifests.objects.len(),
-                ignored = manifests.ignored,
-                errors = manifests.errors.len(),
-                "manifests read"
+    match identities {
+        Identities::None => {
+            tracing::warn!("no --identities and no --manifests: findings name addresses, not pods");
+            drop(identities_ready);
+        }
+        Identities::Manifests(manifests) => {
+            let gauge = Arc::clone(&metrics);
+            let source = ManifestSource::new(manifests, store.clone(), move |manifests| {
+                gauge.manifest_errors(manifests.errors.len());
+                for error in &manifests.errors {
+                    tracing::error!("{:#}", DisplayChain(error));
+                }
+                tracing::info!(
+                    files = manifests.files,
+                    objects = manifests.objects.len(),
+                    ignored = manifests.ignored,
+                    errors = manifests.errors.len(),
+                    "manifests read"
+                );
+            });
+            let cancel = cancel.clone();
+            spawn("manifests", Box::pin(async move { Ok(source.run(cancel, identities_ready).await?) }));
+        }
+        Identities::Kubernetes(access) => {
+            let source = KubernetesSource::new(access, store.clone(), trust_domain, Timing::default());
+            metrics.watches(source.health()).context("register metrics")?;
+            let _first = watches.set(source.health());
+            let cancel = cancel.clone();
+            spawn(
+                "kubernetes",
+                Box::pin(async move {
+                    source.run(cancel, identities_ready).await;
+                    Ok(())
+                }),
             );
-        });
-        let cancel = cancel.clone();
-        spawn("manifests", Box::pin(async move { Ok(source.run(cancel, identities_ready).await?) }));
+        }
     }
 
     let (changes, incoming) = mpsc::channel(Watcher::QUEUE);
@@ -233,17 +259,31 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
     let token = cancel.clone();
     spawn("interfaces", Box::pin(async move { Ok(watcher.run(token, interfaces_ready).await?) }));
 
-    let attacher = Attacher::new(Arc::clone(&datapath), store.clone(), Arc::clone(&metrics));
+    let attacher =
+        Attacher::new(Arc::clone(&datapath), store.clone(), Arc::clone(&metrics), coverage.clone());
     spawn("attach", Box::pin(attacher.run(incoming, cancel.clone(), attached_ready)));
 
     let rules = Rules { plaintext_other: report_other_plaintext };
-    let detector = Detector::new(datapath, store, rules, log_flows, lines, metrics, heartbeat)?;
+    let detector = Detector::new(datapath, store, coverage, rules, log_flows, lines, metrics, heartbeat)?;
     spawn("detect", Box::pin(detector.run(events, cancel.clone())));
 
     Ok((tasks, cancel))
 }
 
 type Task = std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
+
+/// What `/readyz?verbose` says: how the watches do, and every pod of the node.
+fn details(store: &SharedStore, coverage: &Coverage, watches: Option<&Health>) -> String {
+    let mut text = String::new();
+    for watch in watches.into_iter().flat_map(Health::snapshot) {
+        let (resource, state, age) = (watch.resource, watch.state.as_str(), watch.stale.as_secs());
+        text.push_str(&format!("watch         {resource}: {state}, last word {age} s ago\n"));
+    }
+    for pod in coverage.report(&store.read()) {
+        text.push_str(&format!("{pod}\n"));
+    }
+    text
+}
 
 fn kernel_reading(datapath: &Datapath) -> KernelReading {
     let counters = datapath

@@ -46,6 +46,25 @@ pub enum Command {
     /// could not be read to its end, which is said after the report of what came before; with 64 on wrong
     /// usage.
     Replay(ReplayArgs),
+
+    /// List the pods of this node: observed, or not and why
+    ///
+    /// Asks the daemon that runs on this node. The list stands after the lines on readiness and on the watches.
+    Coverage(CoverageArgs),
+}
+
+/// Flags of `coverage`.
+#[derive(Debug, Args)]
+pub struct CoverageArgs {
+    /// Admin port of the daemon
+    #[arg(
+        long,
+        value_name = "ADDR:PORT",
+        default_value = "127.0.0.1:9464",
+        env = "PLAINSIGHT_ADMIN",
+        help_heading = "Whom to ask"
+    )]
+    pub admin: SocketAddr,
 }
 
 /// Flags of `run`.
@@ -65,6 +84,22 @@ pub struct RunArgs {
     )]
     pub interfaces: Select,
 
+    /// Where it is known from who has which address
+    ///
+    /// `kubernetes` watches the API server, `manifests` reads files. In a cluster it is the API server, unless
+    /// --manifests is given.
+    #[arg(long, value_name = "SOURCE", env = "PLAINSIGHT_IDENTITIES", help_heading = "Who is who")]
+    pub identities: Option<IdentitySource>,
+
+    /// Reach the API server by this kubeconfig [default: the pod's service account; outside a cluster
+    /// KUBECONFIG, or ~/.kube/config]
+    #[arg(long, value_name = "FILE", env = "PLAINSIGHT_KUBECONFIG", help_heading = "Who is who")]
+    pub kubeconfig: Option<PathBuf>,
+
+    /// Context of the kubeconfig [default: the current one]
+    #[arg(long, value_name = "NAME", env = "PLAINSIGHT_CONTEXT", help_heading = "Who is who")]
+    pub context: Option<String>,
+
     /// Read pods, services, nodes and policy from Kubernetes YAML or JSON
     ///
     /// A file, or a folder with all *.yaml, *.yml and *.json below it; what `kubectl get -o yaml` prints,
@@ -77,15 +112,10 @@ pub struct RunArgs {
     #[arg(long, value_name = "NAME", env = "PLAINSIGHT_NODE_NAME", help_heading = "Who is who")]
     pub node_name: Option<String>,
 
-    /// Trust domain of the cluster's SPIFFE ids
-    #[arg(
-        long,
-        value_name = "DOMAIN",
-        default_value = "cluster.local",
-        env = "PLAINSIGHT_TRUST_DOMAIN",
-        help_heading = "Who is who"
-    )]
-    pub trust_domain: String,
+    /// Trust domain of the cluster's SPIFFE ids [default: Istio's where its configuration can be read, else
+    /// cluster.local]
+    #[arg(long, value_name = "DOMAIN", env = "PLAINSIGHT_TRUST_DOMAIN", help_heading = "Who is who")]
+    pub trust_domain: Option<String>,
 
     /// Write a JSON line for each flow too, not for findings alone
     #[arg(long, env = "PLAINSIGHT_LOG_FLOWS", help_heading = "What to report")]
@@ -352,6 +382,15 @@ impl ValueEnum for Severity {
     }
 }
 
+/// Where identities come from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum IdentitySource {
+    /// The Kubernetes API.
+    Kubernetes,
+    /// Files.
+    Manifests,
+}
+
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -407,8 +446,11 @@ mod tests {
     fn the_definition_is_sound_and_every_flag_has_its_variable() {
         let command = Cli::command();
         command.clone().debug_assert();
-        let run = command.find_subcommand("run").unwrap();
-        for argument in run.get_arguments().filter(|argument| argument.get_id() != "help") {
+        // Those that run in a pod; the others are for a person at a terminal.
+        let daemon =
+            command.get_subcommands().filter(|command| ["run", "coverage"].contains(&command.get_name()));
+        let arguments = daemon.flat_map(|command| command.get_arguments());
+        for argument in arguments.filter(|argument| argument.get_id() != "help") {
             let expected =
                 format!("PLAINSIGHT_{}", argument.get_long().unwrap().replace('-', "_").to_uppercase());
             assert_eq!(argument.get_env().unwrap().to_str(), Some(expected.as_str()));

@@ -7,7 +7,10 @@
 
 pub mod crds;
 mod declared;
+mod identity;
+pub mod kubernetes;
 mod manifests;
+mod mesh;
 pub mod objects;
 mod selector;
 mod store;
@@ -16,8 +19,11 @@ mod workload;
 
 pub use self::{
     declared::deadline,
+    identity::{TrustDomain, trust_domain_of_mesh_config},
     manifests::{ManifestError, ManifestSource, Manifests, read, read_str},
+    mesh::Mesh,
     selector::{Labels, Selector},
-    store::{Backend, Census, Holder, SharedStore, Store},
+    store::{Backend, Census, Holder, Seen, SharedStore, Spoof, Store},
+    wire::{DecodeError, decode},
     workload::{Workload, WorkloadKind},
 };

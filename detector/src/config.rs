@@ -3,7 +3,8 @@
 use std::{fs, io, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use crate::{
-    args::{LogFormat, ReplayArgs, RunArgs},
+    args::{IdentitySource, LogFormat, ReplayArgs, RunArgs},
+    cluster::kubernetes::Access,
     findings::Rules,
     interfaces::Select,
     replay,
@@ -15,11 +16,11 @@ pub struct Config {
     /// Which interfaces are observed.
     pub interfaces: Select,
     /// Where identities and policy are read from.
-    pub manifests: Vec<PathBuf>,
+    pub identities: Identities,
     /// This node's name.
     pub node_name: String,
-    /// Trust domain of SPIFFE ids.
-    pub trust_domain: String,
+    /// Trust domain of SPIFFE ids, where it is given.
+    pub trust_domain: Option<String>,
     /// Whether flows are written.
     pub log_flows: bool,
     /// Whether plaintext of no special kind is a finding.
@@ -44,6 +45,17 @@ pub struct Config {
     pub flow_idle: Duration,
 }
 
+/// Where identities and policy are read from.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Identities {
+    /// Nowhere.
+    None,
+    /// Files and folders.
+    Manifests(Vec<PathBuf>),
+    /// The Kubernetes API.
+    Kubernetes(Access),
+}
+
 /// A value that cannot be.
 #[derive(Debug, thiserror::Error)]
 pub enum ConfigError {
@@ -53,6 +65,15 @@ pub enum ConfigError {
     /// The trust domain has characters that none may have.
     #[error("--trust-domain {0:?}: expected lower-case letters, digits, dots, dashes and underscores")]
     TrustDomain(String),
+    /// Identities are to come from files, and none are named.
+    #[error("--identities manifests needs --manifests")]
+    NoManifests,
+    /// Files are named, and identities are to come from elsewhere.
+    #[error("--manifests does not go with --identities kubernetes")]
+    ManifestsUnused,
+    /// A way to the API server is named, and identities are to come from elsewhere.
+    #[error("--kubeconfig and --context do not go with manifests")]
+    KubeconfigUnused,
     /// The log filter cannot be parsed.
     #[error("--log {filter:?}")]
     Log {
@@ -76,6 +97,9 @@ impl TryFrom<RunArgs> for Config {
     fn try_from(args: RunArgs) -> Result<Self, ConfigError> {
         let RunArgs {
             interfaces,
+            identities,
+            kubeconfig,
+            context,
             manifests,
             node_name,
             trust_domain,
@@ -91,7 +115,9 @@ impl TryFrom<RunArgs> for Config {
             max_edges,
             flow_idle,
         } = args;
-        let trust_domain = checked_trust_domain(trust_domain)?;
+        let trust_domain = trust_domain.map(checked_trust_domain).transpose()?;
+        let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
+        let identities = identities_from(identities, manifests, kubeconfig, context, in_cluster)?;
         if let Err(source) = log.parse::<tracing_subscriber::filter::Targets>() {
             return Err(ConfigError::Log { filter: log, source });
         }
@@ -104,7 +130,7 @@ impl TryFrom<RunArgs> for Config {
         };
         Ok(Self {
             interfaces,
-            manifests,
+            identities,
             node_name,
             trust_domain,
             log_flows,
@@ -162,6 +188,34 @@ fn checked_trust_domain(trust_domain: String) -> Result<String, ConfigError> {
     Ok(trust_domain)
 }
 
+fn identities_from(
+    source: Option<IdentitySource>,
+    manifests: Vec<PathBuf>,
+    kubeconfig: Option<PathBuf>,
+    context: Option<String>,
+    in_cluster: bool,
+) -> Result<Identities, ConfigError> {
+    let named = kubeconfig.is_some() || context.is_some();
+    let source = source.or(match (manifests.is_empty(), named || in_cluster) {
+        (false, _) => Some(IdentitySource::Manifests),
+        (true, true) => Some(IdentitySource::Kubernetes),
+        (true, false) => None,
+    });
+    match source {
+        None => Ok(Identities::None),
+        Some(IdentitySource::Manifests) if manifests.is_empty() => Err(ConfigError::NoManifests),
+        Some(IdentitySource::Manifests) if named => Err(ConfigError::KubeconfigUnused),
+        Some(IdentitySource::Manifests) => Ok(Identities::Manifests(manifests)),
+        Some(IdentitySource::Kubernetes) if !manifests.is_empty() => Err(ConfigError::ManifestsUnused),
+        Some(IdentitySource::Kubernetes) if in_cluster && !named => {
+            Ok(Identities::Kubernetes(Access::InCluster))
+        }
+        Some(IdentitySource::Kubernetes) => {
+            Ok(Identities::Kubernetes(Access::Kubeconfig { path: kubeconfig, context }))
+        }
+    }
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -178,8 +232,11 @@ fn bytes_per_second(percent: f64) -> Result<u32, ConfigError> {
 mod tests {
     use clap::Parser as _;
 
-    use super::{Config, ConfigError};
-    use crate::args::{Cli, Command};
+    use super::{Config, ConfigError, Identities, identities_from};
+    use crate::{
+        args::{Cli, Command, IdentitySource},
+        cluster::kubernetes::Access,
+    };
 
     fn config(flags: &[&str]) -> Result<Config, ConfigError> {
         let line = ["plainsight", "run"].iter().chain(flags);
@@ -207,6 +264,31 @@ mod tests {
         ] {
             assert_eq!(config(&flags).unwrap_err().to_string(), text);
         }
+    }
+
+    #[test]
+    fn identities_come_from_the_cluster_one_is_in_unless_files_are_named() {
+        let kubernetes = Some(IdentitySource::Kubernetes);
+        let files = || vec!["dump.yaml".into()];
+        let kubeconfig = |path: Option<&str>, context: Option<&str>| {
+            Identities::Kubernetes(Access::Kubeconfig {
+                path: path.map(Into::into),
+                context: context.map(Into::into),
+            })
+        };
+        let from = |source, files, path: Option<&str>, context: Option<&str>, in_cluster| {
+            identities_from(source, files, path.map(Into::into), context.map(Into::into), in_cluster)
+                .map_err(|error| error.to_string())
+        };
+        assert_eq!(from(None, vec![], None, None, false), Ok(Identities::None));
+        assert_eq!(from(None, vec![], None, None, true), Ok(Identities::Kubernetes(Access::InCluster)));
+        assert_eq!(from(None, files(), None, None, true), Ok(Identities::Manifests(files())));
+        assert_eq!(from(None, vec![], Some("k"), None, true), Ok(kubeconfig(Some("k"), None)));
+        assert_eq!(from(None, vec![], None, Some("c"), false), Ok(kubeconfig(None, Some("c"))));
+        assert_eq!(from(kubernetes, vec![], None, None, false), Ok(kubeconfig(None, None)));
+        assert!(from(kubernetes, files(), None, None, true).is_err());
+        assert!(from(Some(IdentitySource::Manifests), vec![], None, None, true).is_err());
+        assert!(from(None, files(), Some("k"), None, true).is_err());
     }
 
     #[test]

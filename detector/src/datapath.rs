@@ -7,6 +7,7 @@ mod attach;
 mod events;
 mod load;
 mod maps;
+mod query;
 
 use std::{
     collections::HashMap,
@@ -26,7 +27,7 @@ use detector_ebpf::{
 };
 
 pub use self::{
-    attach::AttachError,
+    attach::{AttachError, Place},
     events::Events,
     load::{LoadError, OBJECT},
 };
@@ -137,6 +138,27 @@ impl Datapath {
         let attached = links.attached();
         let _replaced = lock(&self.links).insert(ifindex, links);
         Ok(attached)
+    }
+
+    /// Looks whether the programs still sit first on both hooks of an interface, and puts them there again if
+    /// they do not.
+    ///
+    /// # Errors
+    ///
+    /// They were gone and could not be attached again.
+    pub fn check(&self, ifindex: u32, name: &str) -> Result<Place, AttachError> {
+        let place = |ebpf: &mut Ebpf| lock(&self.links).get(&ifindex).map(|links| links.place(ebpf, ifindex));
+        match place(&mut self.ebpf()) {
+            None => return Ok(Place::Unknown),
+            Some(Place::Displaced) => {}
+            Some(place) => return Ok(place),
+        }
+        self.detach(ifindex);
+        self.attach(ifindex, name)?;
+        Ok(match place(&mut self.ebpf()) {
+            Some(Place::Kept) => Place::Restored,
+            place => place.unwrap_or(Place::Unknown),
+        })
     }
 
     /// Lets go of an interface, which may be gone.

@@ -459,11 +459,8 @@ impl Flows {
             .backends(service, state.key.port)
             .into_iter()
             .filter_map(|backend| {
-                let key = FlowKey {
-                    server: EndId::Pod(std::sync::Arc::clone(&backend.pod.uid)),
-                    port: backend.port,
-                    ..state.key.clone()
-                };
+                let key =
+                    FlowKey { server: EndId::Pod(backend.pod.uid), port: backend.port, ..state.key.clone() };
                 let [client, server] = self.sums(self.states.get(self.by_key.get(&key)?)?);
                 // Those that dialled the pod itself stand in its flow already.
                 Some(server.connections.saturating_sub(client.connections))

@@ -6,6 +6,7 @@
 
 mod link;
 mod pattern;
+mod topology;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -29,6 +30,7 @@ use tokio_util::sync::CancellationToken;
 pub use self::{
     link::{Link, decide},
     pattern::{Pattern, PatternError, Select},
+    topology::{LinkKind, Topology},
 };
 use crate::readiness::BlockReady;
 
@@ -47,6 +49,8 @@ pub enum Change {
         /// Its index.
         ifindex: u32,
     },
+    /// The links, and the addresses behind each.
+    Topology(Topology),
     /// The host's own addresses, all of them.
     LocalAddresses(Vec<IpAddr>),
     /// All interfaces that were there at the start have been told.
@@ -79,11 +83,15 @@ pub struct Watcher {
     select: Select,
     known: BTreeMap<u32, String>,
     addresses: BTreeSet<IpAddr>,
+    topology: Topology,
     out: mpsc::Sender<Change>,
 }
 
 impl Watcher {
     const RESYNC: Duration = Duration::from_secs(30);
+
+    /// After how long the routes and neighbours of a new interface are looked at: the CNI needs a moment.
+    const SETTLE: Duration = Duration::from_secs(2);
 
     /// Changes that wait for the listener before the watcher waits with them.
     pub const QUEUE: usize = 64;
@@ -91,7 +99,13 @@ impl Watcher {
     /// A watcher that tells `out` of the interfaces that `select` picks.
     #[must_use]
     pub fn new(select: Select, out: mpsc::Sender<Change>) -> Self {
-        Self { select, known: BTreeMap::new(), addresses: BTreeSet::new(), out }
+        Self {
+            select,
+            known: BTreeMap::new(),
+            addresses: BTreeSet::new(),
+            topology: Topology::default(),
+            out,
+        }
     }
 
     /// Watches until cancelled or until nobody listens.
@@ -126,6 +140,9 @@ impl Watcher {
                 message = messages.next() => match message {
                     Some((message, _)) => {
                         let changes = self.notified(&message);
+                        if !changes.is_empty() {
+                            resync.reset_after(Self::SETTLE);
+                        }
                         self.tell(changes).await
                     }
                     None => break Err(InterfacesError::Ended),
@@ -170,7 +187,14 @@ impl Watcher {
             .try_collect()
             .await
             .map_err(|source| InterfacesError::Dump { what: "addresses", source })?;
+        let topology = Topology::read(handle)
+            .await
+            .map_err(|source| InterfacesError::Dump { what: "routes and neighbours", source })?;
         let mut changes = self.replace_links(&links);
+        if topology != self.topology {
+            self.topology = topology.clone();
+            changes.push(Change::Topology(topology));
+        }
         let addresses: BTreeSet<IpAddr> = addresses.iter().filter_map(address_of).collect();
         if addresses != self.addresses {
             self.addresses = addresses;

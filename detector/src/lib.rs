@@ -12,6 +12,7 @@ pub mod audit;
 pub mod cli;
 pub mod cluster;
 pub mod config;
+pub mod coverage;
 pub mod datapath;
 pub mod findings;
 pub mod flows;

@@ -1,17 +1,24 @@
 //! The command `plainsight`: parses, checks, sets the log up, and hands over.
 
-use std::{io::IsTerminal as _, process::ExitCode};
+use std::{
+    io::{self, IsTerminal as _, Write as _},
+    net::SocketAddr,
+    process::ExitCode,
+};
 
 use clap::Parser as _;
 use detector::{
     app,
-    args::{Cli, Command, LogFormat, ReplayArgs, RunArgs},
+    args::{Cli, Command, CoverageArgs, LogFormat, ReplayArgs, RunArgs},
     cli,
     config::{Config, ConfigError},
-    replay,
+    coverage, replay,
 };
 use tracing_subscriber::{
-    Layer as _, filter::Targets, layer::SubscriberExt as _, util::SubscriberInitExt as _,
+    Layer as _,
+    filter::{LevelFilter, Targets},
+    layer::SubscriberExt as _,
+    util::SubscriberInitExt as _,
 };
 
 /// `EX_USAGE` of sysexits.h: the command line was wrong, and starting again will not help.
@@ -34,6 +41,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => finish(cli::audit(args)),
         Command::Crds => finish(cli::crds().map(|()| ExitCode::SUCCESS)),
         Command::Explain(args) => finish(cli::explain(args).map(|()| ExitCode::SUCCESS)),
+        Command::Coverage(CoverageArgs { admin }) => coverage(admin),
     }
 }
 
@@ -75,6 +83,17 @@ fn replay(args: ReplayArgs) -> ExitCode {
     }
 }
 
+fn coverage(admin: SocketAddr) -> ExitCode {
+    let written = coverage::ask(admin).and_then(|text| io::stdout().write_all(text.as_bytes()));
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => {
+            eprintln!("error: ask the daemon at {admin}: {error}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
 fn usage(error: ConfigError) -> ExitCode {
     eprintln!("error: {:#}", anyhow::Error::new(error));
     ExitCode::from(USAGE)
@@ -82,10 +101,14 @@ fn usage(error: ConfigError) -> ExitCode {
 
 fn start_log(config: &Config) {
     // Parsed once already, so the default never speaks.
-    let filter: Targets = config.log.parse().unwrap_or_default();
-    let layer = tracing_subscriber::fmt::layer().with_writer(std::io::stderr);
+    let mut filter: Targets = config.log.parse().unwrap_or_default();
+    // kube logs every failed request as an error; the watches say what it means, once.
+    if !filter.iter().any(|(target, _)| target.starts_with("kube")) {
+        filter = filter.with_target("kube_client", LevelFilter::OFF);
+    }
+    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let layer = match config.log_format {
-        LogFormat::Text => layer.with_ansi(std::io::stderr().is_terminal()).boxed(),
+        LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).boxed(),
         LogFormat::Json => layer.json().boxed(),
     };
     tracing_subscriber::registry().with(layer.with_filter(filter)).init();

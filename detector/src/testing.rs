@@ -1,6 +1,6 @@
 //! Builders that unit tests of several modules share.
 
-use std::net::IpAddr;
+use std::{net::IpAddr, sync::Arc};
 
 use detector_ebpf::{
     edge::{EdgeKey, EdgeValue},
@@ -9,8 +9,8 @@ use detector_ebpf::{
 };
 
 use crate::cluster::{
-    Labels, Selector, Workload, WorkloadKind,
-    objects::{Name, Pod, Service, ServicePort, TargetPort},
+    Labels, Mesh, Selector, Workload, WorkloadKind,
+    objects::{Name, Pod, PodTemplate, Service, ServicePort, TargetPort},
 };
 
 pub(crate) fn ip(text: &str) -> IpAddr {
@@ -22,15 +22,18 @@ pub(crate) fn pod(namespace: &str, name: &str, addresses: &[&str]) -> Pod {
     Pod {
         uid: format!("uid-{namespace}-{name}").into(),
         name: Name::new(namespace, name),
-        workload: Workload { kind: WorkloadKind::Deployment, name: name.into() },
-        service_account: name.into(),
         node: Some("node1".into()),
-        host_network: false,
         addresses: addresses.iter().map(|address| ip(address)).collect(),
-        labels: Labels::from_iter([("app", name), ("pod-template-hash", "abc")]),
-        named_ports: Box::new([]),
-        annotations: Labels::default(),
-        proxy: std::sync::Arc::default(),
+        template: Arc::new(PodTemplate {
+            workload: Workload { kind: WorkloadKind::Deployment, name: name.into() },
+            service_account: name.into(),
+            host_network: false,
+            mesh: Mesh::None,
+            labels: Labels::from_iter([("app", name), ("pod-template-hash", "abc")]),
+            annotations: Labels::default(),
+            named_ports: Arc::new([]),
+            proxy: Arc::default(),
+        }),
     }
 }
 
@@ -42,6 +45,7 @@ pub(crate) fn service(name: &str, address: &str) -> Service {
         ports: [ServicePort {
             name: "".into(),
             port: 80,
+            node_port: None,
             target: TargetPort::Number(8000),
             app_protocol: None,
         }]

@@ -68,8 +68,30 @@ impl<'a> Daemon<'a> {
     ///
     /// It cannot be started, or it is not ready in time.
     pub fn start(node: &'a Node, binary: &Path, manifests: &Path, log: Option<&Path>) -> Result<Self> {
+        Self::start_with(node, binary, &Self::arguments(manifests), log)
+    }
+
+    /// The arguments of `plainsight` for a kubeconfig.
+    #[must_use]
+    pub fn kubernetes_arguments(kubeconfig: &Path) -> Vec<OsString> {
+        let listen = ADMIN.to_string();
+        let words = ["run", "--log-flows", "--listen", &listen, "--node-name", NODE_NAME, "--kubeconfig"];
+        words.map(OsString::from).into_iter().chain([kubeconfig.into()]).collect()
+    }
+
+    /// [`Self::start`] with other arguments.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started, or it is not ready in time.
+    pub fn start_with(
+        node: &'a Node,
+        binary: &Path,
+        arguments: &[OsString],
+        log: Option<&Path>,
+    ) -> Result<Self> {
         let mut command = node.netns().command(binary);
-        command.args(Self::arguments(manifests));
+        command.args(arguments);
         let create = |path: &Path| File::create(path).with_context(|| format!("create {}", path.display()));
         let log = log.map(create).transpose()?;
         let process = Process::spawn_logged("plainsight".to_owned(), command, log.as_ref())?;
@@ -123,6 +145,15 @@ impl<'a> Daemon<'a> {
             Ok(process.stdout().iter().filter_map(|line| Record::read(line)).find(&fits))
         });
         found.with_context(|| format!("it wrote\n{}", self.process.stdout().join("\n")))
+    }
+
+    /// What the daemon says of its readiness, its watches and the node's pods.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be had.
+    pub fn readiness(&self) -> Result<String> {
+        Ok(get(self.node, "/readyz?verbose")?.1)
     }
 
     /// The metrics as text.

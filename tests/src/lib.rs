@@ -4,6 +4,7 @@
 //! with flags, output lines and an HTTP port. Tests panic; the harness returns errors, so that the demo can
 //! say in one line what went wrong.
 
+pub mod apiserver;
 pub mod clients;
 pub mod daemon;
 pub mod frames;

@@ -5,19 +5,24 @@
 
 use std::{
     error::Error,
+    net::{IpAddr, Ipv6Addr},
     sync::Arc,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use anyhow::{Context as _, Result};
-use detector_ebpf::event::{Event, Record};
+use detector_ebpf::{
+    edge::{EdgeKey, EdgeValue},
+    event::{Event, Record},
+};
 use nix::time::{ClockId, clock_gettime};
 use tokio::time::{Instant, MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use super::GRACE;
 use crate::{
-    cluster::SharedStore,
+    cluster::{Holder, SharedStore, Store},
+    coverage::Coverage,
     datapath::{Datapath, Events},
     findings::{Ledger, Rules, evaluate},
     flows::{Clock, Flows, Update},
@@ -29,6 +34,7 @@ use crate::{
 pub(super) struct Detector {
     datapath: Arc<Datapath>,
     store: SharedStore,
+    coverage: Coverage,
     flows: Flows,
     ledger: Ledger,
     rules: Rules,
@@ -42,9 +48,11 @@ impl Detector {
     const SNAPSHOT: Duration = Duration::from_secs(1);
     const EXPIRE: Duration = Duration::from_secs(5);
 
+    #[expect(clippy::too_many_arguments, reason = "the loop is where all parts meet")]
     pub(super) fn new(
         datapath: Arc<Datapath>,
         store: SharedStore,
+        coverage: Coverage,
         rules: Rules,
         log_flows: bool,
         lines: LineLog,
@@ -57,6 +65,7 @@ impl Detector {
         Ok(Self {
             datapath,
             store,
+            coverage,
             flows: Flows::new(clock),
             ledger: Ledger::default(),
             rules,
@@ -120,7 +129,11 @@ impl Detector {
     fn snapshot(&mut self) -> Result<()> {
         self.heartbeat.beat();
         match tokio::task::block_in_place(|| self.datapath.edges()) {
-            Ok(edges) => self.flows.snapshot(&self.store.read(), &edges, monotonic()?),
+            Ok(edges) => {
+                let store = self.store.read();
+                self.coverage.seen(senders(&store, &edges));
+                self.flows.snapshot(&store, &edges, monotonic()?);
+            }
             // The next one is a second away.
             Err(error) => {
                 tracing::warn!(error = &error as &dyn Error, "the edge map cannot be read");
@@ -152,6 +165,19 @@ impl Detector {
             self.metrics.active(&self.ledger.active());
         }
     }
+}
+
+/// The node's own pods among the senders, and the interfaces that they sent on.
+fn senders(store: &Store, edges: &[(EdgeKey, EdgeValue)]) -> Vec<(IpAddr, u32)> {
+    edges
+        .iter()
+        .filter(|(key, _)| key.flags & EdgeKey::FROM_POD != 0)
+        .map(|(key, _)| (Ipv6Addr::from(key.client).to_canonical(), key.ifindex))
+        .filter(|(address, _)| match store.lookup(*address) {
+            Some(Holder::Pod(pod)) => pod.node.as_deref() == Some(store.local_node()),
+            _ => false,
+        })
+        .collect()
 }
 
 /// Sleeps until then, or for ever.

@@ -83,7 +83,7 @@ pub fn explain(
                         &member.pod,
                         port,
                         Some(identity(&caller.pod)),
-                        caller.pod.addresses.first().copied().unwrap_or(nowhere),
+                        caller.pod.addresses.iter().next().unwrap_or(nowhere),
                     ),
                 })
                 .collect(),

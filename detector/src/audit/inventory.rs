@@ -8,7 +8,7 @@ use std::{
 use crate::{
     cluster::{
         Selector,
-        objects::{Namespace, Object, Pod, Service, TargetPort},
+        objects::{Namespace, Object, Pod, PodTemplate, Service, TargetPort},
     },
     policy::{MeshKind, PodMesh, PolicyObject, PolicySet, pod::intended},
 };
@@ -55,7 +55,9 @@ impl Inventory {
                 Object::Namespace(namespace) => {
                     inventory.namespaces.insert(namespace.name.to_string(), namespace);
                 }
-                Object::Policy(object) => inventory.policy.apply(*object),
+                Object::Policy(object) => {
+                    inventory.policy.apply(*object);
+                }
                 Object::ExpectedSources(sources) => {
                     inventory.policy.apply(PolicyObject::ExpectedSources(sources));
                 }
@@ -70,7 +72,8 @@ impl Inventory {
             }
             // Nobody has injected it yet; what it is meant to be is what it will be.
             if let Some(mesh) = inventory.intended(&pod) {
-                pod.proxy = PodMesh::once_in(mesh, &pod.labels, &pod.annotations).into();
+                let proxy = PodMesh::once_in(mesh, &pod.labels, &pod.annotations).into();
+                pod.template = Arc::new(PodTemplate { proxy, ..PodTemplate::clone(&pod.template) });
             }
             pods.push(pod);
         }

@@ -44,7 +44,7 @@ impl Look<'_> {
         decided_by: Option<&Decider>,
     ) {
         let Member { pod, mcp, .. } = self.member;
-        let address = pod.addresses.first().copied().unwrap_or_else(|| [0, 0, 0, 0].into());
+        let address = pod.addresses.iter().next().unwrap_or_else(|| [0, 0, 0, 0].into());
         let standing = |object: &&crate::policy::own::TrafficException| {
             !object.has_expired(self.now) && object.findings.iter().any(|listed| &**listed == id.as_str())
         };

@@ -50,6 +50,25 @@ pub(super) fn decode(
     read(metadata, spec).map(Some)
 }
 
+/// Whether objects of this kind are read here.
+pub(super) fn is_known(group: &str, kind: &str) -> bool {
+    match group {
+        "security.istio.io" => matches!(kind, "PeerAuthentication" | "AuthorizationPolicy"),
+        "networking.istio.io" => kind == "DestinationRule",
+        "policy.linkerd.io" => matches!(
+            kind,
+            "Server"
+                | "ServerAuthorization"
+                | "AuthorizationPolicy"
+                | "MeshTLSAuthentication"
+                | "NetworkAuthentication"
+        ),
+        "plainsight.dev" => kind == "TrafficException",
+        "" => kind == "ConfigMap",
+        _ => false,
+    }
+}
+
 fn wrong(field: &str, why: impl Into<String>) -> DecodeError {
     DecodeError::Field { field: field.to_owned(), why: why.into() }
 }

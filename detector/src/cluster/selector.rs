@@ -1,34 +1,41 @@
 //! Owns labels and label selectors.
 //!
-//! Labels are a sorted slice that pods of one workload share; a look-up is a binary search and allocates
-//! nothing.
+//! Labels are one string that pods of a workload share; a look-up walks it and allocates nothing.
 
 use std::sync::Arc;
 
-/// The labels of an object, sorted by key.
+/// The labels of an object, sorted by key: `key NUL value NUL` for each. Kubernetes allows no NUL in either;
+/// what has one is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Labels(Arc<[(Arc<str>, Arc<str>)]>);
+pub struct Labels(Arc<str>);
 
 impl Labels {
     /// The value of `key`.
     #[must_use]
     pub fn value(&self, key: &str) -> Option<&str> {
-        let at = self.0.binary_search_by(|(candidate, _)| candidate.as_ref().cmp(key)).ok()?;
-        self.0.get(at).map(|(_, value)| value.as_ref())
+        self.iter().find(|(candidate, _)| *candidate == key).map(|(_, value)| value)
     }
 
     /// All labels, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        self.0.iter().map(|(key, value)| (key.as_ref(), value.as_ref()))
+        let mut parts = self.0.split_terminator('\0');
+        std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
     }
 }
 
-impl<K: Into<Arc<str>>, V: Into<Arc<str>>> FromIterator<(K, V)> for Labels {
+impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Labels {
     fn from_iter<I: IntoIterator<Item = (K, V)>>(labels: I) -> Self {
-        let mut labels: Vec<(Arc<str>, Arc<str>)> =
-            labels.into_iter().map(|(key, value)| (key.into(), value.into())).collect();
-        labels.sort_unstable();
-        Self(labels.into())
+        let mut labels: Vec<(K, V)> = labels.into_iter().collect();
+        labels.retain(|(key, value)| !key.as_ref().contains('\0') && !value.as_ref().contains('\0'));
+        labels.sort_unstable_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
+        let mut packed = String::new();
+        for (key, value) in &labels {
+            for part in [key.as_ref(), value.as_ref()] {
+                packed.push_str(part);
+                packed.push('\0');
+            }
+        }
+        Self(packed.into())
     }
 }
 
@@ -127,6 +134,14 @@ mod tests {
             }]
             .into(),
         }
+    }
+
+    #[test]
+    fn labels_come_back_sorted_and_an_empty_value_is_one() {
+        let labels = Labels::from_iter([("b", ""), ("a", "1"), ("c\0", "forged")]);
+        assert_eq!(labels.iter().collect::<Vec<_>>(), [("a", "1"), ("b", "")]);
+        assert_eq!((labels.value("b"), labels.value("c"), labels.value("")), (Some(""), None, None));
+        assert_eq!(Labels::default().iter().count(), 0);
     }
 
     #[test]

@@ -2,22 +2,24 @@
 //!
 //! Look-ups by address do not allocate and hand out shared pointers, so a flow keeps the pod that it was
 //! seen with, whatever becomes of the address. `generation` rises with every change: who holds an answer of
-//! an older generation asks again. Sources fill the store by `apply`, `delete` and `reset`.
+//! an older generation asks again. Sources fill the store by `apply`, `delete`, `retain` and `reset`.
+
+mod pods;
+mod seen;
 
 use std::{
-    collections::{HashMap, HashSet},
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     net::IpAddr,
     sync::{Arc, PoisonError, RwLock, RwLockReadGuard, RwLockWriteGuard},
 };
 
-use super::{
-    objects::{
-        EndpointSlice, ExpectedSources, Name, Namespace, Node, Object, ObjectRef, Pod, ReplicaSet, Service,
-        ServicePort, TargetPort,
-    },
-    workload::{Workload, WorkloadKind},
+use self::pods::Pods;
+pub use self::seen::Seen;
+use super::objects::{
+    EndpointSlice, ExpectedSources, Kind, Name, Namespace, Node, Object, ObjectRef, Owner, Pod, Service,
+    ServicePort, TargetPort, Uid,
 };
-use crate::policy::{Kind, ObjectKey, PolicyObject, PolicySet};
+use crate::policy::{Kind as PolicyKind, ObjectKey, PolicyObject, PolicySet};
 
 /// Who has an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -52,24 +54,41 @@ pub struct Census {
     pub expected_sources: usize,
 }
 
+/// Which addresses are behind which of the node's pod interfaces, as the kernel routes and switches.
+#[derive(Debug, Default)]
+struct Links {
+    of: HashMap<IpAddr, u32>,
+    behind: BTreeMap<u32, BTreeSet<IpAddr>>,
+}
+
+/// A source address that is another pod's.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Spoof {
+    /// The pod whose address it is.
+    pub owner: Arc<Pod>,
+    /// The pod whose interface it came from.
+    pub sender: Arc<Pod>,
+}
+
 /// The identity store.
 #[derive(Debug, Default)]
 pub struct Store {
     generation: u64,
-    pods: HashMap<Arc<str>, Arc<Pod>>,
-    pod_by_address: HashMap<IpAddr, Arc<Pod>>,
+    pods: Pods,
     services: HashMap<Name, Arc<Service>>,
     service_by_address: HashMap<IpAddr, Arc<Service>>,
-    slices: HashMap<Name, EndpointSlice>,
+    service_by_node_port: HashMap<u16, Arc<Service>>,
+    slices: HashMap<Name, Arc<EndpointSlice>>,
+    slices_by_service: HashMap<Name, Vec<Arc<EndpointSlice>>>,
     nodes: HashMap<Arc<str>, Node>,
     node_by_address: HashMap<IpAddr, Arc<str>>,
     namespaces: HashMap<Arc<str>, Namespace>,
     service_accounts: HashSet<Name>,
-    replica_sets: HashMap<Name, Workload>,
     expected_sources: HashMap<Name, Arc<ExpectedSources>>,
     policy: PolicySet,
     local_node: Arc<str>,
     local_addresses: Box<[IpAddr]>,
+    links: Links,
     /// A source is there that has not told yet what it knows.
     awaited: bool,
 }
@@ -77,56 +96,76 @@ pub struct Store {
 impl Store {
     /// Takes in an object, in place of an older state of it.
     pub fn apply(&mut self, object: Object) {
-        self.generation += 1;
-        match object {
+        let changed = match object {
             Object::Pod(pod) => self.apply_pod(pod),
             Object::Service(service) => self.apply_service(service),
-            Object::EndpointSlice(slice) => {
-                self.slices.insert(slice.name.clone(), slice);
-            }
-            Object::Node(node) => {
-                self.delete_node(&Arc::clone(&node.name));
-                for address in &node.addresses {
-                    self.node_by_address.insert(*address, Arc::clone(&node.name));
-                }
-                self.nodes.insert(Arc::clone(&node.name), node);
-            }
+            Object::EndpointSlice(slice) => self.apply_slice(slice),
+            Object::Node(node) => self.apply_node(node),
             Object::Namespace(namespace) => {
-                self.namespaces.insert(Arc::clone(&namespace.name), namespace);
+                let name = Arc::clone(&namespace.name);
+                self.namespaces.insert(name, namespace.clone()) != Some(namespace)
             }
-            Object::ServiceAccount(account) => {
-                self.service_accounts.insert(account.name);
-            }
-            Object::ReplicaSet(ReplicaSet { name, workload }) => {
-                self.replica_sets.insert(name, workload);
-            }
+            Object::ServiceAccount(account) => self.service_accounts.insert(account.name),
+            Object::Owner(Owner { kind, name, workload }) => self.pods.apply_owner(kind, name, workload),
             Object::ExpectedSources(sources) => {
-                self.policy.apply(PolicyObject::ExpectedSources(sources.clone()));
-                self.expected_sources.insert(sources.name.clone(), Arc::new(sources));
+                let sources = Arc::new(sources);
+                self.policy.apply(PolicyObject::ExpectedSources(ExpectedSources::clone(&sources)));
+                self.expected_sources.insert(sources.name.clone(), Arc::clone(&sources)) != Some(sources)
             }
             Object::Policy(object) => self.policy.apply(*object),
-        }
+        };
+        self.generation += u64::from(changed);
     }
 
     /// Forgets an object.
     pub fn delete(&mut self, object: &ObjectRef) {
-        self.generation += 1;
-        match object {
-            ObjectRef::Pod { uid } => self.delete_pod(uid),
+        let changed = match object {
+            ObjectRef::Pod { uid } => self.pods.delete(*uid),
             ObjectRef::Service(name) => self.delete_service(name),
-            ObjectRef::EndpointSlice(name) => drop(self.slices.remove(name)),
+            ObjectRef::EndpointSlice(name) => self.delete_slice(name),
             ObjectRef::Node { name } => self.delete_node(name),
-            ObjectRef::Namespace { name } => drop(self.namespaces.remove(name)),
-            ObjectRef::ServiceAccount(name) => {
-                self.service_accounts.remove(name);
+            ObjectRef::Namespace { name } => self.namespaces.remove(name).is_some(),
+            ObjectRef::ServiceAccount(name) => self.service_accounts.remove(name),
+            ObjectRef::Owner(kind, name) => {
+                self.pods.delete_owner(*kind, name);
+                false
             }
-            ObjectRef::ReplicaSet(name) => drop(self.replica_sets.remove(name)),
             ObjectRef::ExpectedSources(name) => {
-                let kind = Kind::ExpectedSources;
+                let kind = PolicyKind::ExpectedSources;
                 self.policy.delete(&ObjectKey { kind, name: name.clone() });
-                drop(self.expected_sources.remove(name));
+                self.expected_sources.remove(name).is_some()
             }
             ObjectRef::Policy(key) => self.policy.delete(key),
+        };
+        self.generation += u64::from(changed);
+    }
+
+    /// Forgets the objects of `kind` that a list has not shown.
+    pub fn retain(&mut self, kind: Kind, seen: &Seen) {
+        let known: Vec<ObjectRef> = match kind {
+            Kind::Pod => self.pods.iter().map(|pod| ObjectRef::Pod { uid: pod.uid }).collect(),
+            Kind::Service => self.services.keys().cloned().map(ObjectRef::Service).collect(),
+            Kind::EndpointSlice => self.slices.keys().cloned().map(ObjectRef::EndpointSlice).collect(),
+            Kind::Node => self.nodes.keys().map(|name| ObjectRef::Node { name: Arc::clone(name) }).collect(),
+            Kind::Namespace => {
+                self.namespaces.keys().map(|name| ObjectRef::Namespace { name: Arc::clone(name) }).collect()
+            }
+            Kind::ServiceAccount => {
+                self.service_accounts.iter().cloned().map(ObjectRef::ServiceAccount).collect()
+            }
+            Kind::Owner(kind) => self
+                .pods
+                .owners()
+                .filter(|(owner, _)| *owner == kind)
+                .map(|(kind, name)| ObjectRef::Owner(*kind, name.clone()))
+                .collect(),
+            Kind::ExpectedSources => {
+                self.expected_sources.keys().cloned().map(ObjectRef::ExpectedSources).collect()
+            }
+            Kind::Policy(kind) => self.policy.keys(kind).cloned().map(ObjectRef::Policy).collect(),
+        };
+        for object in known.iter().filter(|object| !seen.contains(object)) {
+            self.delete(object);
         }
     }
 
@@ -136,6 +175,7 @@ impl Store {
             generation: self.generation + 1,
             local_node: Arc::clone(&self.local_node),
             local_addresses: std::mem::take(&mut self.local_addresses),
+            links: std::mem::take(&mut self.links),
             ..Self::default()
         };
         *self = fresh;
@@ -144,9 +184,14 @@ impl Store {
         }
     }
 
-    /// Says that a source will `reset` this store soon: until then an address that is not known may be yet.
+    /// Says that a source will fill this store: until then an address that is not known may be yet.
     pub fn await_source(&mut self) {
         self.awaited = true;
+    }
+
+    /// Says that no source will tell of pods, as when it may not read them.
+    pub fn give_up_source(&mut self) {
+        self.awaited = false;
     }
 
     /// Says which addresses the detector's own node has: on them the kubelet's probes leave, and host
@@ -164,10 +209,43 @@ impl Store {
         self.local_node = name.into();
     }
 
+    /// Says which addresses are behind each of the node's pod interfaces.
+    pub fn set_links(&mut self, behind: BTreeMap<u32, BTreeSet<IpAddr>>) {
+        let mut of = HashMap::new();
+        for (link, addresses) in &behind {
+            of.extend(addresses.iter().map(|address| (*address, *link)));
+        }
+        self.links = Links { of, behind };
+    }
+
+    /// Whose address it is, and whose interface it came from, where that is another pod's.
+    ///
+    /// Nothing is said on a doubt: the kernel must lead the address to another interface, and both pods must
+    /// be known. A pod that has just come has no routes yet, and one may have several interfaces.
+    #[must_use]
+    pub fn spoof(&self, address: IpAddr, link: u32) -> Option<Spoof> {
+        let home = *self.links.of.get(&address)?;
+        let here = self.links.behind.get(&link)?;
+        if home == link || here.contains(&address) {
+            return None;
+        }
+        let owner = self.pods.at(address)?;
+        let mut senders = here.iter().filter_map(|address| self.pods.at(*address));
+        let sender = senders.next()?;
+        (sender.uid != owner.uid && senders.all(|other| other.uid == sender.uid))
+            .then(|| Spoof { owner: Arc::clone(owner), sender: Arc::clone(sender) })
+    }
+
+    /// What the detector's own node is called.
+    #[must_use]
+    pub fn local_node(&self) -> &str {
+        &self.local_node
+    }
+
     /// Who has `address` now.
     #[must_use]
     pub fn lookup(&self, address: IpAddr) -> Option<Holder> {
-        if let Some(pod) = self.pod_by_address.get(&address) {
+        if let Some(pod) = self.pods.at(address) {
             return Some(Holder::Pod(Arc::clone(pod)));
         }
         if let Some(service) = self.service_by_address.get(&address) {
@@ -179,16 +257,45 @@ impl Store {
         self.local_addresses.contains(&address).then(|| Holder::Node(Arc::clone(&self.local_node)))
     }
 
+    /// Who is dialled at `address` and `port`: also the service whose port that is on every node.
+    #[must_use]
+    pub fn lookup_server(&self, address: IpAddr, port: u16) -> Option<Holder> {
+        let holder = self.lookup(address)?;
+        match (&holder, self.service_by_node_port.get(&port)) {
+            (Holder::Node(_), Some(service)) => Some(Holder::Service(Arc::clone(service))),
+            _ => Some(holder),
+        }
+    }
+
+    /// The pod with this uid.
+    #[must_use]
+    pub fn pod(&self, uid: Uid) -> Option<&Arc<Pod>> {
+        self.pods.get(uid)
+    }
+
+    /// All pods, in no order.
+    pub fn pods(&self) -> impl Iterator<Item = &Arc<Pod>> {
+        self.pods.iter()
+    }
+
+    /// The labels of a namespace.
+    #[must_use]
+    pub fn namespace(&self, name: &str) -> Option<&Namespace> {
+        self.namespaces.get(name)
+    }
+
     /// The pods behind `port` of a service, in a stable order.
     #[must_use]
     pub fn backends(&self, service: &Service, port: u16) -> Vec<Backend> {
-        let Some(service_port) = service.ports.iter().find(|candidate| candidate.port == port) else {
-            return Vec::new();
+        let by_port = service.ports.iter().find(|candidate| candidate.port == port);
+        let by_node_port = || service.ports.iter().find(|candidate| candidate.node_port == Some(port));
+        let Some(service_port) = by_port.or_else(by_node_port) else { return Vec::new() };
+        let mut backends = match self.slices_by_service.get(&service.name) {
+            Some(slices) => self.backends_by_slices(slices, service_port),
+            // Where slices are told of at all, a service without one has nothing behind it.
+            None if self.slices.is_empty() => self.backends_by_selector(service, service_port),
+            None => Vec::new(),
         };
-        let mut backends = self.backends_by_slices(service, service_port);
-        if backends.is_empty() {
-            backends = self.backends_by_selector(service, service_port);
-        }
         backends.sort_by(|a, b| (&a.pod.name, a.port).cmp(&(&b.pod.name, b.port)));
         backends.dedup_by(|a, b| a.pod.uid == b.pod.uid && a.port == b.port);
         backends
@@ -240,7 +347,7 @@ impl Store {
     /// Whether no source has told or will tell of any pod: then an unknown address means nothing.
     #[must_use]
     pub fn is_blind(&self) -> bool {
-        self.pods.is_empty() && !self.awaited
+        self.pods.len() == 0 && !self.awaited
     }
 
     /// How many of each the store holds.
@@ -254,76 +361,102 @@ impl Store {
         }
     }
 
-    fn apply_pod(&mut self, mut pod: Pod) {
-        self.delete_pod(&Arc::clone(&pod.uid));
-        if pod.workload.kind == WorkloadKind::ReplicaSet {
-            let set =
-                Name { namespace: Arc::clone(&pod.name.namespace), name: Arc::clone(&pod.workload.name) };
-            if let Some(workload) = self.replica_sets.get(&set) {
-                pod.workload = workload.clone();
+    fn apply_pod(&mut self, pod: Pod) -> bool {
+        if pod.host_network {
+            let node = pod.node.as_ref().unwrap_or(&pod.name.name);
+            for address in pod.addresses.iter() {
+                self.node_by_address.entry(address).or_insert_with(|| Arc::clone(node));
             }
         }
-        let pod = Arc::new(pod);
-        for address in &pod.addresses {
-            if pod.host_network {
-                let node = pod.node.as_ref().unwrap_or(&pod.name.name);
-                self.node_by_address.entry(*address).or_insert_with(|| Arc::clone(node));
-            } else {
-                self.pod_by_address.insert(*address, Arc::clone(&pod));
-            }
-        }
-        self.pods.insert(Arc::clone(&pod.uid), pod);
+        self.pods.apply(pod)
     }
 
-    fn delete_pod(&mut self, uid: &Arc<str>) {
-        let Some(pod) = self.pods.remove(uid) else { return };
-        for address in &pod.addresses {
-            // The address may have passed on to a successor.
-            if self.pod_by_address.get(address).is_some_and(|holder| holder.uid == pod.uid) {
-                self.pod_by_address.remove(address);
-            }
+    fn apply_service(&mut self, service: Service) -> bool {
+        if self.services.get(&service.name).is_some_and(|known| **known == service) {
+            return false;
         }
-    }
-
-    fn apply_service(&mut self, service: Service) {
         self.delete_service(&service.name);
         let service = Arc::new(service);
         for address in &service.addresses {
             self.service_by_address.insert(*address, Arc::clone(&service));
         }
+        for port in service.ports.iter().filter_map(|port| port.node_port) {
+            self.service_by_node_port.insert(port, Arc::clone(&service));
+        }
         self.services.insert(service.name.clone(), service);
+        true
     }
 
-    fn delete_service(&mut self, name: &Name) {
-        let Some(service) = self.services.remove(name) else { return };
+    fn delete_service(&mut self, name: &Name) -> bool {
+        let Some(service) = self.services.remove(name) else { return false };
+        let is_own = |holder: &Arc<Service>| holder.name == service.name;
         for address in &service.addresses {
-            if self.service_by_address.get(address).is_some_and(|holder| holder.name == service.name) {
+            if self.service_by_address.get(address).is_some_and(is_own) {
                 self.service_by_address.remove(address);
             }
         }
+        for port in service.ports.iter().filter_map(|port| port.node_port) {
+            if self.service_by_node_port.get(&port).is_some_and(is_own) {
+                self.service_by_node_port.remove(&port);
+            }
+        }
+        true
     }
 
-    fn delete_node(&mut self, name: &Arc<str>) {
-        let Some(node) = self.nodes.remove(name) else { return };
+    fn apply_node(&mut self, node: Node) -> bool {
+        if self.nodes.get(&node.name) == Some(&node) {
+            return false;
+        }
+        self.delete_node(&Arc::clone(&node.name));
+        for address in &node.addresses {
+            self.node_by_address.insert(*address, Arc::clone(&node.name));
+        }
+        self.nodes.insert(Arc::clone(&node.name), node);
+        true
+    }
+
+    fn delete_node(&mut self, name: &Arc<str>) -> bool {
+        let Some(node) = self.nodes.remove(name) else { return false };
         for address in &node.addresses {
             if self.node_by_address.get(address) == Some(&node.name) {
                 self.node_by_address.remove(address);
             }
         }
+        true
     }
 
-    fn backends_by_slices(&self, service: &Service, port: &ServicePort) -> Vec<Backend> {
-        let mut backends = Vec::new();
-        for slice in self.slices.values() {
-            if slice.service != service.name.name || slice.name.namespace != service.name.namespace {
-                continue;
+    fn apply_slice(&mut self, slice: EndpointSlice) -> bool {
+        if self.slices.get(&slice.name).is_some_and(|known| **known == slice) {
+            return false;
+        }
+        self.delete_slice(&slice.name);
+        let slice = Arc::new(slice);
+        self.slices_by_service.entry(slice.service_name()).or_default().push(Arc::clone(&slice));
+        self.slices.insert(slice.name.clone(), slice);
+        true
+    }
+
+    fn delete_slice(&mut self, name: &Name) -> bool {
+        let Some(slice) = self.slices.remove(name) else { return false };
+        let service = slice.service_name();
+        if let Some(slices) = self.slices_by_service.get_mut(&service) {
+            slices.retain(|candidate| candidate.name != *name);
+            if slices.is_empty() {
+                self.slices_by_service.remove(&service);
             }
+        }
+        true
+    }
+
+    fn backends_by_slices(&self, slices: &[Arc<EndpointSlice>], port: &ServicePort) -> Vec<Backend> {
+        let mut backends = Vec::new();
+        for slice in slices {
             let Some((_, target)) = slice.ports.iter().find(|(name, _)| *name == port.name) else { continue };
             backends.extend(
                 slice
                     .addresses
                     .iter()
-                    .filter_map(|address| self.pod_by_address.get(address))
+                    .filter_map(|address| self.pods.at(*address))
                     .map(|pod| Backend { pod: Arc::clone(pod), port: *target }),
             );
         }
@@ -334,7 +467,7 @@ impl Store {
     fn backends_by_selector(&self, service: &Service, port: &ServicePort) -> Vec<Backend> {
         let Some(selector) = &service.selector else { return Vec::new() };
         self.pods
-            .values()
+            .iter()
             .filter(|pod| pod.name.namespace == service.name.namespace && !pod.addresses.is_empty())
             .filter(|pod| !pod.host_network && selector.matches(&pod.labels))
             .filter_map(|pod| {

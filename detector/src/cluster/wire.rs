@@ -9,22 +9,23 @@ mod expected_sources;
 
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
-use serde::Deserialize;
+use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{
+    mesh::{self, Mesh, Signs},
     objects::{
-        EndpointSlice, Name, Namespace, Node, Object, Pod, ReplicaSet, Service, ServiceAccount, ServicePort,
-        TargetPort,
+        EndpointSlice, Name, Namespace, Node, Object, Owner, OwnerKind, Pod, PodTemplate, Service,
+        ServiceAccount, ServicePort, TargetPort,
     },
     selector::{Labels, Selector},
-    workload::{Workload, WorkloadKind},
+    workload::Workload,
 };
 use crate::policy::{PodMesh, PodParts, pod::ANNOTATIONS};
 
 /// Why a document is no object for the store.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
-pub(super) enum DecodeError {
+pub enum DecodeError {
     /// A field has the wrong type or is missing.
     #[error("{field}: {why}")]
     Field {
@@ -36,20 +37,25 @@ pub(super) enum DecodeError {
 }
 
 /// Turns an object into what the store holds of it; `None` for a kind that it holds nothing of.
-pub(super) fn decode(
+///
+/// # Errors
+///
+/// A field that is read is missing or wrong.
+pub fn decode<'de, D: Deserializer<'de>>(
     api_version: &str,
     kind: &str,
-    mut object: Value,
+    object: D,
 ) -> Result<Option<Object>, DecodeError> {
     let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
     Ok(Some(match (group, kind) {
-        ("", "Pod") => read::<WirePod>(object)?.into_object()?,
-        ("", "Service") => read::<WireService>(object)?.into_object()?,
-        ("", "Node") => read::<WireNode>(object)?.into_object()?,
-        ("", "Namespace") => read::<WireNamed>(object)?.into_namespace()?,
-        ("", "ServiceAccount") => read::<WireNamed>(object)?.into_service_account()?,
-        ("discovery.k8s.io", "EndpointSlice") => read::<WireEndpointSlice>(object)?.into_object()?,
-        ("apps", "ReplicaSet") => read::<WireNamed>(object)?.into_replica_set()?,
+        ("", "Pod") => read::<WirePod, D>(object)?.into_object()?,
+        ("", "Service") => read::<WireService, D>(object)?.into_object()?,
+        ("", "Node") => read::<WireNode, D>(object)?.into_object()?,
+        ("", "Namespace") => read::<WireNamed, D>(object)?.into_namespace()?,
+        ("", "ServiceAccount") => read::<WireNamed, D>(object)?.into_service_account()?,
+        ("discovery.k8s.io", "EndpointSlice") => read::<WireEndpointSlice, D>(object)?.into_object()?,
+        ("apps", "ReplicaSet") => read::<WireNamed, D>(object)?.into_owner(OwnerKind::ReplicaSet)?,
+        ("batch", "Job") => read::<WireNamed, D>(object)?.into_owner(OwnerKind::Job)?,
         ("plainsight.dev", "ExpectedSources") => {
             if api_version != "plainsight.dev/v1alpha1" {
                 return Err(field(
@@ -57,9 +63,13 @@ pub(super) fn decode(
                     format!("{api_version:?} is not known, plainsight.dev/v1alpha1 is"),
                 ));
             }
-            read::<expected_sources::WireExpectedSources>(object)?.into_object()?
+            read::<expected_sources::WireExpectedSources, D>(object)?.into_object()?
         }
         _ => {
+            if !super::declared::is_known(group, kind) {
+                return Ok(None);
+            }
+            let mut object: Value = read(object)?;
             let policy = super::declared::decode(api_version, kind, &mut object)?;
             return Ok(policy.map(|object| Object::Policy(Box::new(object))));
         }
@@ -101,7 +111,8 @@ pub(super) fn template(
         status: WirePodStatus::default(),
     };
     let Object::Pod(mut pod) = pod.into_object()? else { return Ok(None) };
-    pod.workload = Workload { kind: kind.into(), name: Arc::clone(&name.name) };
+    let workload = Workload { kind: kind.into(), name: Arc::clone(&name.name) };
+    pod.template = Arc::new(PodTemplate { workload, ..PodTemplate::clone(&pod.template) });
     Ok(Some(pod))
 }
 
@@ -112,7 +123,7 @@ struct WireTemplate {
     spec: WirePodSpec,
 }
 
-fn read<T: for<'de> Deserialize<'de>>(object: Value) -> Result<T, DecodeError> {
+fn read<'de, T: Deserialize<'de>, D: Deserializer<'de>>(object: D) -> Result<T, DecodeError> {
     serde_path_to_error::deserialize(object)
         .map_err(|error| field(&error.path().to_string(), error.inner().to_string()))
 }
@@ -240,44 +251,54 @@ impl WirePod {
         if ended {
             addresses.clear();
         }
-        let containers: Vec<&str> = [&spec.init_containers, &spec.containers]
-            .into_iter()
-            .flatten()
-            .flatten()
-            .map(|container| container.name.as_str())
-            .collect();
-        let proxy = PodMesh::read(PodParts {
+        let (init_containers, containers) =
+            (spec.init_containers.unwrap_or_default(), spec.containers.unwrap_or_default());
+        let annotations = metadata.annotations.as_ref();
+        let mesh = Mesh::of_pod(&Signs {
+            labels: &labels,
+            annotation: &|key| annotations?.get(key).map(String::as_str),
+            container: &|name| containers.iter().any(|container| container.name == name),
+            init_container: &|name| init_containers.iter().any(|container| container.name == name),
+        });
+        let annotations =
+            Labels::from_iter(annotations.into_iter().flatten().filter(|(key, _)| mesh::is_kept(key)));
+        let names: Vec<&str> =
+            init_containers.iter().chain(&containers).map(|container| container.name.as_str()).collect();
+        let proxy = Arc::new(PodMesh::read(PodParts {
             labels: &labels,
             annotations: &metadata.annotations(),
-            containers: &containers,
+            containers: &names,
             host_network: spec.host_network.unwrap_or(false),
-        });
-        let named_ports = [spec.init_containers, spec.containers]
+        }));
+        let workload = Workload::of_pod(metadata.controller(), &name.name, &labels);
+        let named_ports = init_containers
             .into_iter()
-            .flatten()
-            .flatten()
+            .chain(containers)
             .flat_map(|container| container.ports.into_iter().flatten())
             .filter_map(|port| Some((port.name?.into(), port.container_port)))
             .collect();
         let uid = match &metadata.uid {
             Some(uid) => uid.as_str().into(),
-            None => Arc::from(name.to_string()),
+            None => name.to_string().into(),
         };
         Ok(Object::Pod(Pod {
             uid,
-            workload: Workload::of_pod(metadata.controller(), &name.name, &labels),
             name,
-            service_account: spec
-                .service_account_name
-                .filter(|account| !account.is_empty())
-                .map_or_else(|| "default".into(), Into::into),
             node: spec.node_name.filter(|node| !node.is_empty()).map(Into::into),
-            host_network: spec.host_network.unwrap_or(false),
-            addresses: addresses.into(),
-            labels,
-            named_ports,
-            annotations: metadata.annotations(),
-            proxy: Arc::new(proxy),
+            addresses: addresses.into_iter().collect(),
+            template: Arc::new(PodTemplate {
+                workload,
+                service_account: spec
+                    .service_account_name
+                    .filter(|account| !account.is_empty())
+                    .map_or_else(|| "default".into(), Into::into),
+                host_network: spec.host_network.unwrap_or(false),
+                mesh,
+                labels,
+                annotations,
+                named_ports,
+                proxy,
+            }),
         }))
     }
 }
@@ -315,6 +336,8 @@ struct WireServicePort {
     port: u16,
     #[serde(default)]
     app_protocol: Option<String>,
+    #[serde(default)]
+    node_port: Option<u16>,
     #[serde(default)]
     target_port: Option<WireTargetPort>,
 }
@@ -375,6 +398,7 @@ impl WireService {
                 name: port.name.unwrap_or_default().into(),
                 port: port.port,
                 app_protocol: port.app_protocol.map(Into::into),
+                node_port: port.node_port.filter(|port| *port != 0),
                 target: match port.target_port {
                     None | Some(WireTargetPort::Number(0)) => TargetPort::Number(port.port),
                     Some(WireTargetPort::Number(number)) => TargetPort::Number(number),
@@ -493,13 +517,15 @@ impl WireNamed {
         Ok(Object::ServiceAccount(ServiceAccount { name: self.metadata.name()? }))
     }
 
-    fn into_replica_set(self) -> Result<Object, DecodeError> {
+    fn into_owner(self, kind: OwnerKind) -> Result<Object, DecodeError> {
         let name = self.metadata.name()?;
-        let workload = match self.metadata.controller() {
-            Some((kind, name)) => Workload { kind: kind.into(), name: name.into() },
-            None => Workload { kind: WorkloadKind::ReplicaSet, name: Arc::clone(&name.name) },
-        };
-        Ok(Object::ReplicaSet(ReplicaSet { name, workload }))
+        let workload = self.metadata.controller().and_then(|(kind, owner)| {
+            let above = Workload { kind: kind.into(), name: owner.into() };
+            // A large cluster has hundreds of thousands of old replica sets whose names say it all.
+            let hashed = Workload::of_pod(Some(("ReplicaSet", &name.name)), "", &self.metadata.labels());
+            (above != hashed).then_some(above)
+        });
+        Ok(Object::Owner(Owner { kind, name, workload }))
     }
 }
 

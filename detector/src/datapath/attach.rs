@@ -15,7 +15,7 @@ use aya::{
 use detector_ebpf::names;
 use nix::{errno::Errno, net::if_::if_nametoindex};
 
-use super::Attached;
+use super::{Attached, query};
 
 /// Priority of the filters: before those of all CNIs that leave room (Cilium takes 1 itself).
 const FILTER_PRIORITY: u16 = 1;
@@ -48,6 +48,19 @@ pub enum AttachError {
         #[source]
         source: ProgramError,
     },
+}
+
+/// Where the programs sit on an interface.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Place {
+    /// Where they were put: first.
+    Kept,
+    /// They had lost their place and have it again.
+    Restored,
+    /// Behind another program, or no longer there.
+    Displaced,
+    /// It cannot be told: filters of clsact are not asked for.
+    Unknown,
 }
 
 /// The links of one interface.
@@ -120,6 +133,25 @@ fn clsact(name: &str) -> Result<(), TcError> {
 impl Links {
     pub(super) const fn attached(&self) -> Attached {
         self.attached
+    }
+
+    /// Whether our programs are the first on both hooks.
+    pub(super) fn place(&self, ebpf: &mut Ebpf, ifindex: u32) -> Place {
+        if self.attached != Attached::Tcx {
+            return Place::Unknown;
+        }
+        for (direction, hook) in [(INGRESS, query::INGRESS), (EGRESS, query::EGRESS)] {
+            let own = program(ebpf, direction).and_then(|program| Ok(program.info()?.id()));
+            match (own, query::first_program(ifindex, hook)) {
+                (Ok(own), Ok(first)) if first == Some(own) => {}
+                (Ok(_), Ok(_)) => return Place::Displaced,
+                (own, first) => {
+                    tracing::debug!(ifindex, ?own, ?first, "the hook cannot be asked");
+                    return Place::Unknown;
+                }
+            }
+        }
+        Place::Kept
     }
 
     pub(super) fn detach(self, ebpf: &mut Ebpf) {

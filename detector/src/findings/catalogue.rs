@@ -58,10 +58,10 @@ catalogue! {
     WeakTls = "weak-tls";
     /// A client that no declaration expects at this server.
     UnexpectedSource = "unexpected-source";
+    /// A pod that sends with another pod's address.
+    SpoofedSource = "spoofed-source";
     /// A client with an address that nobody is known to have.
     UnidentifiedSource = "unidentified-source";
-    /// A source address that belongs to another pod than the one that sends.
-    SpoofedSource = "spoofed-source";
     /// A server name that asks for another service account than the server's.
     IdentityMismatch = "identity-mismatch";
     /// A workload that takes plaintext beside mTLS.
@@ -149,6 +149,9 @@ pub(super) fn describe(end: &End) -> impl fmt::Display + '_ {
                 End::Service { service, .. } => write!(f, "service {}", service.name),
                 End::Node { name, address } if name.is_empty() => write!(f, "the node at {address}"),
                 End::Node { name, .. } => write!(f, "node {name}"),
+                End::Spoofed { owner, sender, address } => {
+                    write!(f, "pod {} with {address}, the address of pod {}", sender.name, owner.name)
+                }
                 End::External { address } => write!(f, "{address} outside the cluster"),
                 End::Unknown { address } => write!(f, "unidentified address {address}"),
             }

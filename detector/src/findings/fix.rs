@@ -227,6 +227,21 @@ fn admit_linkerd(server: &Pod, of: &str, account: &Name) -> String {
     )
 }
 
+/// How to keep a pod from sending with another's address.
+pub(super) fn stop_spoofing(flow: &Flow) -> String {
+    let Some(sender) = flow.client.pod() else { return String::new() };
+    let (kind, namespace) = (sender.workload.kind.as_str(), &sender.name.namespace);
+    format!(
+        "# To send with another pod's address takes CAP_NET_RAW or CAP_NET_ADMIN, which a pod must not have. Find out\n\
+         # what {kind} {namespace}/{} does. This refuses pods with such capabilities in its namespace from now on;\n\
+         # pods that are there stay until they are deleted:\n\
+         apiVersion: v1\n\
+         kind: Namespace\n\
+         metadata:\n  name: {namespace}\n  labels:\n    pod-security.kubernetes.io/enforce: restricted\n",
+        sender.workload.name,
+    )
+}
+
 /// How to admit pods of the cluster only.
 pub(super) fn known_sources_only(flow: &Flow) -> String {
     let Some(pod) = flow.server.pod() else {

@@ -13,6 +13,9 @@ pub(super) fn of(flow: &Flow, policy: &PolicyView) -> Option<Finding> {
     if matches!(flow.client, End::Node { .. }) {
         return None;
     }
+    if let End::Spoofed { .. } = flow.client {
+        return Some(spoofed(flow));
+    }
     let risky = is_risky(flow);
     let plaintext = flow.verdict == Verdict::Plaintext;
     let severity = match (plaintext, risky) {
@@ -59,5 +62,22 @@ pub(super) fn of(flow: &Flow, policy: &PolicyView) -> Option<Finding> {
             finding(FindingId::UnexpectedSource, why, fix::expect(flow, policy), Some(by.to_string()))
         }
         (_, Answer::Allowed | Answer::NoPolicy | Answer::Unknown) => None,
+    }
+}
+
+/// A pod that sends with another's address: policy by address and every log would name the other.
+fn spoofed(flow: &Flow) -> Finding {
+    let (client, server) = (describe(&flow.client), describe(&flow.server));
+    let severity = if flow.served() { Severity::Critical } else { Severity::High };
+    Finding {
+        id: FindingId::SpoofedSource,
+        severity,
+        flow: flow.clone(),
+        why: format!(
+            "{client}, calls {server} on port {}: whoever trusts the address trusts the wrong pod",
+            flow.port
+        ),
+        fix: fix::stop_spoofing(flow),
+        decided_by: None,
     }
 }

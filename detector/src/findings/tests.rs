@@ -198,3 +198,19 @@ fn a_repetition_is_silent_and_a_change_is_news() {
     ledger.retain(|_| false);
     assert!(ledger.active().is_empty());
 }
+
+#[test]
+fn a_spoofed_source_names_both_pods_whatever_the_verdict() {
+    let (owner, sender) = (testing::pod("mcp", "victim", &["10.244.0.7"]), testing::pod("lab", "liar", &[]));
+    let address = testing::ip("10.244.0.7");
+    let client = End::Spoofed { owner: owner.into(), sender: sender.into(), address };
+    let findings = evaluate(&Flow { client, ..tls() }, &no_policy(), Rules::default());
+    assert_eq!(findings.len(), 1);
+    assert_eq!((findings[0].id, findings[0].severity), (FindingId::SpoofedSource, Severity::High));
+    assert!(
+        findings[0].why.starts_with("pod lab/liar with 10.244.0.7, the address of pod mcp/victim, calls"),
+        "{}",
+        findings[0].why
+    );
+    assert!(findings[0].fix.contains("name: lab\n"), "{}", findings[0].fix);
+}

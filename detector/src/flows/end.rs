@@ -8,8 +8,8 @@ use std::{
 use detector_ebpf::edge::EdgeKey;
 
 use crate::cluster::{
-    Holder, Store,
-    objects::{Name, Pod, Service},
+    Holder, Spoof, Store,
+    objects::{Name, Pod, Service, Uid},
 };
 
 /// Who is at one end of a flow.
@@ -38,6 +38,15 @@ pub enum End {
         /// The address it was seen with.
         address: IpAddr,
     },
+    /// An address that is another pod's than the one whose interface it came from.
+    Spoofed {
+        /// The pod whose address it is.
+        owner: Arc<Pod>,
+        /// The pod whose interface it came from.
+        sender: Arc<Pod>,
+        /// The address.
+        address: IpAddr,
+    },
     /// An address outside the cluster.
     External {
         /// The address.
@@ -54,11 +63,13 @@ pub enum End {
 #[derive(Clone, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
 pub enum EndId {
     /// A pod, by uid.
-    Pod(Arc<str>),
+    Pod(Uid),
     /// A service.
     Service(Name),
     /// A node, by name.
     Node(Arc<str>),
+    /// A pod that sends with an address of another.
+    Spoofed(Uid, IpAddr),
     /// An address that stands for itself.
     Address(IpAddr),
 }
@@ -68,7 +79,8 @@ impl End {
     #[must_use]
     pub fn id(&self) -> EndId {
         match self {
-            Self::Pod { pod, .. } => EndId::Pod(Arc::clone(&pod.uid)),
+            Self::Pod { pod, .. } => EndId::Pod(pod.uid),
+            Self::Spoofed { sender, address, .. } => EndId::Spoofed(sender.uid, *address),
             Self::Service { service, .. } => EndId::Service(service.name.clone()),
             Self::Node { name, .. } if !name.is_empty() => EndId::Node(Arc::clone(name)),
             Self::Node { address, .. } | Self::External { address } | Self::Unknown { address } => {
@@ -84,6 +96,7 @@ impl End {
             Self::Pod { address, .. }
             | Self::Service { address, .. }
             | Self::Node { address, .. }
+            | Self::Spoofed { address, .. }
             | Self::External { address }
             | Self::Unknown { address } => *address,
         }
@@ -95,6 +108,7 @@ impl End {
         match self {
             Self::Pod { pod, .. } => Some(pod),
             Self::Service { behind, .. } => behind.as_deref(),
+            Self::Spoofed { sender, .. } => Some(sender),
             Self::Node { .. } | Self::External { .. } | Self::Unknown { .. } => None,
         }
     }
@@ -103,7 +117,7 @@ impl End {
     #[must_use]
     pub fn namespace(&self) -> Option<&str> {
         match self {
-            Self::Pod { pod, .. } => Some(&pod.name.namespace),
+            Self::Pod { pod, .. } | Self::Spoofed { sender: pod, .. } => Some(&pod.name.namespace),
             Self::Service { service, .. } => Some(&service.name.namespace),
             Self::Node { .. } | Self::External { .. } | Self::Unknown { .. } => None,
         }
@@ -122,8 +136,12 @@ pub(super) struct Resolved {
 /// Who was at both ends of an edge.
 pub(super) fn resolve(store: &Store, key: &EdgeKey) -> Resolved {
     let from_pod = key.flags & EdgeKey::FROM_POD != 0;
-    let (client, client_waits) = identify(store, key.client, from_pod);
-    let (mut server, server_waits) = identify(store, key.server, !from_pod);
+    let (mut client, client_waits) = identify(key.client, from_pod, |address| store.lookup(address));
+    if from_pod && let Some(Spoof { owner, sender }) = store.spoof(client.address(), key.ifindex) {
+        client = End::Spoofed { owner, sender, address: client.address() };
+    }
+    let dialled = |address| store.lookup_server(address, key.server_port);
+    let (mut server, server_waits) = identify(key.server, !from_pod, dialled);
     let mut port = key.server_port;
     if let End::Service { service, behind, address } = &mut server {
         let backends = store.backends(service, port);
@@ -140,9 +158,13 @@ pub(super) fn resolve(store: &Store, key: &EdgeKey) -> Resolved {
 }
 
 /// Who has an address; `behind_interface` says that a pod must have it, for its interface showed it.
-fn identify(store: &Store, address: [u8; 16], behind_interface: bool) -> (End, bool) {
+fn identify(
+    address: [u8; 16],
+    behind_interface: bool,
+    lookup: impl FnOnce(IpAddr) -> Option<Holder>,
+) -> (End, bool) {
     let address = Ipv6Addr::from(address).to_canonical();
-    match store.lookup(address) {
+    match lookup(address) {
         Some(Holder::Pod(pod)) => (End::Pod { pod, address }, false),
         Some(Holder::Service(service)) => (End::Service { service, behind: None, address }, false),
         Some(Holder::Node(name)) => (End::Node { name, address }, false),
@@ -165,7 +187,30 @@ pub(crate) fn is_private(address: IpAddr) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::is_private;
+    use detector_ebpf::edge::EdgeKey;
+
+    use super::{End, Store, is_private, resolve};
+    use crate::{
+        cluster::objects::Object,
+        testing::{self, ip},
+    };
+
+    #[test]
+    fn a_pod_that_sends_with_anothers_address_is_told_as_itself() {
+        let mut store = Store::default();
+        store.apply(Object::Pod(testing::pod("mcp", "victim", &["10.244.0.7"])));
+        store.apply(Object::Pod(testing::pod("lab", "liar", &["10.244.0.8"])));
+        store.apply(Object::Pod(testing::pod("mcp", "tools", &["10.244.0.9"])));
+        let behind = [(6, [ip("10.244.0.7")].into()), (7, [ip("10.244.0.8")].into())];
+        store.set_links(behind.into());
+        let edge = testing::edge("10.244.0.7", "10.244.0.9", 8000);
+        let sent = EdgeKey { flags: EdgeKey::FROM_POD, ..edge };
+        let client = resolve(&store, &sent).client;
+        assert!(matches!(&client, End::Spoofed { owner, .. } if &*owner.name.name == "victim"), "{client:?}");
+        assert_eq!(client.pod().map(|pod| &*pod.name.name), Some("liar"));
+        let received = resolve(&store, &edge).client;
+        assert!(matches!(received, End::Pod { .. }), "where it is received, nothing tells");
+    }
 
     #[test]
     fn cluster_ranges_are_told_from_the_world() {

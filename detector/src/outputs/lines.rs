@@ -5,6 +5,7 @@
 use serde::Serialize;
 
 use crate::{
+    cluster::TrustDomain,
     findings::Finding,
     flows::{End, Flow, Timestamp},
 };
@@ -12,13 +13,13 @@ use crate::{
 /// Turns findings and flows into lines.
 #[derive(Clone, Debug)]
 pub struct Lines {
-    trust_domain: String,
+    trust_domain: TrustDomain,
 }
 
 impl Lines {
     /// Identities are given as SPIFFE ids of `trust_domain`.
     #[must_use]
-    pub const fn new(trust_domain: String) -> Self {
+    pub const fn new(trust_domain: TrustDomain) -> Self {
         Self { trust_domain }
     }
 
@@ -99,22 +100,24 @@ impl Lines {
                 body.kind = "node";
                 body.node = Some(name).filter(|name| !name.is_empty()).map(AsRef::as_ref);
             }
+            End::Spoofed { owner, .. } => {
+                body.kind = "spoofed";
+                body.address_of = Some(owner.name.to_string());
+            }
             End::External { .. } => body.kind = "external",
             End::Unknown { .. } => body.kind = "unknown",
         }
         body.namespace = end.namespace();
         if let Some(pod) = end.pod() {
             // Of a service's pods it is not known which one served; what they share is known.
-            if matches!(end, End::Pod { .. }) {
+            if matches!(end, End::Pod { .. } | End::Spoofed { .. }) {
                 body.pod = Some(&pod.name.name);
                 body.node = pod.node.as_deref();
             }
             body.workload = Some(WorkloadBody { kind: pod.workload.kind.as_str(), name: &pod.workload.name });
             body.service_account = Some(&pod.service_account);
-            body.spiffe_id = Some(format!(
-                "spiffe://{}/ns/{}/sa/{}",
-                self.trust_domain, pod.name.namespace, pod.service_account
-            ));
+            body.spiffe_id = Some(self.trust_domain.spiffe_id(pod));
+            body.mesh = Some(pod.mesh.as_str());
         }
         body
     }
@@ -185,6 +188,10 @@ struct EndBody<'a> {
     service_account: Option<&'a str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     spiffe_id: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    address_of: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    mesh: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<&'a str>,
     address: String,

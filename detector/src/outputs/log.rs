@@ -15,7 +15,7 @@ use std::{
 };
 
 use super::lines::Lines;
-use crate::{findings::Finding, flows::Flow};
+use crate::{cluster::TrustDomain, findings::Finding, flows::Flow};
 
 /// Writes findings and flows.
 #[derive(Debug)]
@@ -30,12 +30,12 @@ impl LineLog {
     /// Lines that wait for the reader of standard output before any is lost.
     pub const QUEUE: usize = 4096;
 
-    /// Starts the thread that writes to `out`. Identities are given as SPIFFE ids of `trust_domain`.
+    /// Starts the thread that writes to `out`. Identities are those of `trust_domain`.
     ///
     /// # Errors
     ///
     /// The thread cannot be started.
-    pub fn start(trust_domain: String, mut out: impl Write + Send + 'static) -> io::Result<Self> {
+    pub fn start(trust_domain: TrustDomain, mut out: impl Write + Send + 'static) -> io::Result<Self> {
         let (queue, lines) = sync_channel::<Vec<u8>>(Self::QUEUE);
         let writer = thread::Builder::new().name("lines".to_owned()).spawn(move || {
             while let Ok(line) = lines.recv() {

@@ -5,6 +5,7 @@
 
 mod capped;
 mod kernel;
+mod watches;
 
 use std::{
     collections::HashMap,
@@ -22,9 +23,11 @@ pub use self::kernel::{Fill, KernelReading};
 use self::{
     capped::{Capped, Labels},
     kernel::KernelCollector,
+    watches::WatchCollector,
 };
 use crate::{
-    cluster::Census,
+    cluster::{Census, kubernetes::Health},
+    coverage::{PodCoverage, Reason},
     findings::{FindingId, Severity},
     flows::{End, Update},
 };
@@ -47,6 +50,8 @@ pub struct Metrics {
     active: IntGaugeVec,
     interfaces: IntGaugeVec,
     attach_failures: IntCounter,
+    restored: IntCounter,
+    pods: IntGaugeVec,
     flows: IntGauge,
     identities: IntGaugeVec,
     manifest_errors: IntGauge,
@@ -96,6 +101,17 @@ impl Metrics {
                 "plainsight_interface_attach_failures_total",
                 "Pod interfaces that could not be observed.",
             )?,
+            restored: counter(
+                &registry,
+                "plainsight_attachments_restored_total",
+                "Times that another program had taken our place on an interface.",
+            )?,
+            pods: gauges(
+                &registry,
+                "plainsight_node_pods",
+                "Pods of this node: `observed`, or why not.",
+                &["coverage"],
+            )?,
             flows: gauge(&registry, "plainsight_flows", "Flows that are remembered.")?,
             identities: gauges(
                 &registry,
@@ -130,6 +146,15 @@ impl Metrics {
             }
         }
         Ok(metrics)
+    }
+
+    /// Registers the metrics of the watches on the Kubernetes API.
+    ///
+    /// # Errors
+    ///
+    /// They are registered already.
+    pub fn watches(&self, health: Health) -> Result<(), prometheus::Error> {
+        self.registry.register(Box::new(WatchCollector::new(health)?))
     }
 
     /// Counts the connections of an update.
@@ -167,6 +192,20 @@ impl Metrics {
     /// Counts an interface that could not be observed.
     pub fn attach_failed(&self) {
         self.attach_failures.inc();
+    }
+
+    /// Counts an attachment that had to be put back in its place.
+    pub fn attachment_restored(&self) {
+        self.restored.inc();
+    }
+
+    /// Sets how many pods of the node are observed, and how many are not for which reason.
+    pub fn coverage(&self, report: &[PodCoverage]) {
+        let count = |reason| report.iter().filter(|pod| pod.reason == reason).count() as u64;
+        self.pods.with_label_values(&["observed"]).set(signed(count(None)));
+        for reason in Reason::ALL {
+            self.pods.with_label_values(&[reason.as_str()]).set(signed(count(Some(*reason))));
+        }
     }
 
     /// Sets what the identity store holds.
@@ -244,6 +283,7 @@ impl EndLabels {
             End::Pod { .. } => "pod",
             End::Service { .. } => "service",
             End::Node { .. } => "node",
+            End::Spoofed { .. } => "spoofed",
             End::External { .. } => "external",
             End::Unknown { .. } => "unknown",
         };

@@ -117,16 +117,30 @@ pub(super) struct Index {
 
 impl PolicySet {
     /// Takes in an object, in place of an older state of it.
-    pub fn apply(&mut self, object: PolicyObject) {
-        self.objects.insert(object.key(), object);
+    /// Says whether that changed anything.
+    pub fn apply(&mut self, object: PolicyObject) -> bool {
+        let key = object.key();
+        if self.objects.get(&key) == Some(&object) {
+            return false;
+        }
+        self.objects.insert(key, object);
         self.index = OnceLock::new();
+        true
     }
 
     /// Forgets an object.
-    pub fn delete(&mut self, key: &ObjectKey) {
-        if self.objects.remove(key).is_some() {
+    /// Says whether it was there.
+    pub fn delete(&mut self, key: &ObjectKey) -> bool {
+        let known = self.objects.remove(key).is_some();
+        if known {
             self.index = OnceLock::new();
         }
+        known
+    }
+
+    /// Names of the objects of a kind.
+    pub fn keys(&self, kind: Kind) -> impl Iterator<Item = &ObjectKey> {
+        self.objects.keys().filter(move |key| key.kind == kind)
     }
 
     /// How many objects there are.

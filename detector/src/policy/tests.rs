@@ -98,8 +98,12 @@ impl World {
         let (mut set, mut pods) = (PolicySet::default(), Vec::new());
         for object in read.objects {
             match object {
-                Object::Policy(object) => set.apply(*object),
-                Object::ExpectedSources(sources) => set.apply(super::PolicyObject::ExpectedSources(sources)),
+                Object::Policy(object) => {
+                    set.apply(*object);
+                }
+                Object::ExpectedSources(sources) => {
+                    set.apply(super::PolicyObject::ExpectedSources(sources));
+                }
                 Object::Pod(pod) => pods.push(Arc::new(pod)),
                 _ => {}
             }

@@ -18,7 +18,7 @@ use super::{
     tracker::{Tally, Tracked},
 };
 use crate::{
-    cluster::Store,
+    cluster::{Store, TrustDomain},
     findings::{Finding, Rules, Severity, evaluate},
     flows::{Clock, Flow, Flows, Timestamp},
     outputs::lines::{Lines, line, time},
@@ -69,7 +69,7 @@ impl Report {
     /// `out` cannot be written to.
     pub fn write_json(&self, trust_domain: &str, out: impl Write) -> io::Result<()> {
         let mut out = BufWriter::new(out);
-        let lines = Lines::new(trust_domain.to_owned());
+        let lines = Lines::new(TrustDomain::new(Some(trust_domain)));
         for flow in &self.flows {
             out.write_all(&lines.flow(flow)?)?;
         }

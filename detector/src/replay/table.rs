@@ -60,6 +60,9 @@ fn end(end: &End) -> String {
         End::Service { service, .. } => format!("service {} ({address})", service.name),
         End::Node { name, .. } if name.is_empty() => format!("node ({address})"),
         End::Node { name, .. } => format!("node {name} ({address})"),
+        End::Spoofed { sender, owner, .. } => {
+            format!("{} with the address of {} ({address})", sender.name, owner.name)
+        }
         End::External { .. } => format!("{address} (external)"),
         End::Unknown { .. } => address.to_string(),
     };

@@ -53,7 +53,7 @@ fn cluster() -> Store {
     store.apply(Object::Pod(testing::pod("mcp", "client", &["10.244.0.2"])));
     for (name, address) in [("tools-1", "10.244.0.3"), ("tools-2", "10.244.0.4")] {
         let mut pod = testing::pod("mcp", name, &[address]);
-        pod.labels = testing::pod("mcp", "tools", &[]).labels;
+        pod.template = testing::pod("mcp", "tools", &[]).template;
         store.apply(Object::Pod(pod));
     }
     store.apply(Object::Service(testing::service("tools", "10.96.0.10")));

@@ -32,8 +32,8 @@ fn a_recorded_pod_has_its_identity() {
     let tools = pod(&objects, "mcp-tool-executor-");
     assert_eq!(tools.name.namespace.as_ref(), "mcp-production");
     assert_eq!(
-        (tools.workload.kind, tools.workload.name.as_ref()),
-        (WorkloadKind::Deployment, "mcp-tool-executor")
+        (&tools.workload.kind, tools.workload.name.as_ref()),
+        (&WorkloadKind::Deployment, "mcp-tool-executor")
     );
     assert_eq!(tools.node.as_deref(), Some("node1"));
     assert!(!tools.addresses.is_empty());
@@ -54,7 +54,8 @@ fn a_recorded_service_leads_to_its_pods() {
     let mut store = Store::default();
     store.reset(objects);
     let backends = store.backends(&service, 80);
-    let ports: Vec<_> = backends.iter().map(|backend| (backend.pod.addresses[0], backend.port)).collect();
+    let ports: Vec<_> =
+        backends.iter().map(|backend| (backend.pod.addresses.iter().next().unwrap(), backend.port)).collect();
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();
     assert_eq!(ports, [(ip("10.244.1.13"), 8080), (ip("10.244.1.14"), 8080)]);
 }

@@ -15,6 +15,7 @@ use serde_json::{Value, json};
 
 use super::LineLog;
 use crate::{
+    cluster::TrustDomain,
     findings::{Rules, evaluate},
     flows::{End, Flow, Timestamp, TlsNames, TlsSeen},
     policy::PolicyView,
@@ -57,7 +58,7 @@ fn flow(client: &str) -> Flow {
 
 fn written(write: impl FnOnce(&LineLog)) -> Vec<Value> {
     let buffer = Buffer::default();
-    let log = LineLog::start("cluster.local".to_owned(), buffer.clone()).unwrap();
+    let log = LineLog::start(TrustDomain::new(None), buffer.clone()).unwrap();
     write(&log);
     log.finish(Duration::from_secs(5));
     let bytes = buffer.0.lock().unwrap().clone();
@@ -76,7 +77,7 @@ fn a_flow_line_has_both_ends_and_what_was_seen() {
                 "kind": "pod", "namespace": "mcp", "pod": "client",
                 "workload": {"kind": "Deployment", "name": "client"},
                 "service_account": "client",
-                "spiffe_id": "spiffe://cluster.local/ns/mcp/sa/client",
+                "spiffe_id": "spiffe://cluster.local/ns/mcp/sa/client", "mesh": "none",
                 "node": "node1", "address": "10.244.0.9",
             },
             "server": {"kind": "unknown", "address": "10.244.0.3"},
@@ -110,7 +111,7 @@ fn a_finding_line_says_what_why_and_what_to_do() {
 fn a_hostile_name_cannot_forge_a_line() {
     let name = "a\n{\"kind\":\"finding\"}\u{1b}[2J\u{0}";
     let buffer = Buffer::default();
-    let log = LineLog::start("cluster.local".to_owned(), buffer.clone()).unwrap();
+    let log = LineLog::start(TrustDomain::new(None), buffer.clone()).unwrap();
     log.flow(&flow(name));
     log.finish(Duration::from_secs(5));
     let bytes = buffer.0.lock().unwrap().clone();
@@ -131,7 +132,7 @@ fn a_reader_that_stalls_costs_lines_that_are_counted() {
         }
     }
     let (release, stalled) = mpsc::channel();
-    let log = LineLog::start("cluster.local".to_owned(), Stalled(stalled)).unwrap();
+    let log = LineLog::start(TrustDomain::new(None), Stalled(stalled)).unwrap();
     let flow = flow("client");
     for _ in 0..LineLog::QUEUE + 10 {
         log.flow(&flow);

@@ -9,7 +9,12 @@ use detector_ebpf::{counter::Counter, evidence::Evidence};
 
 use super::{Fill, Hook, KernelReading, Metrics};
 use crate::{
-    cluster::{Census, Store, objects::Object},
+    cluster::{
+        Census, SharedStore, Store, TrustDomain,
+        kubernetes::{Access, KubernetesSource, Timing},
+        objects::{Name, Object},
+    },
+    coverage::{PodCoverage, Reason},
     findings::{FindingId, Severity},
     flows::{Clock, Flows},
     testing,
@@ -38,6 +43,15 @@ fn every_metric_is_there_under_its_name() {
     metrics.finding(FindingId::PlaintextMcp, Severity::High);
     metrics.active(&HashMap::from([((FindingId::PlaintextMcp, Severity::High), 1)]));
     metrics.interface(Hook::Tcx, true);
+    let access = Access::Kubeconfig { path: None, context: None };
+    let source =
+        KubernetesSource::new(access, SharedStore::default(), TrustDomain::new(None), Timing::default());
+    metrics.watches(source.health()).unwrap();
+    metrics.coverage(&[PodCoverage {
+        pod: Name::new("mcp", "agent"),
+        interface: None,
+        reason: Some(Reason::HostNetwork),
+    }]);
     metrics.identities(Census { pods: 2, ..Census::default() });
     let text = text(&metrics);
     let names: BTreeSet<&str> = text
@@ -48,6 +62,7 @@ fn every_metric_is_there_under_its_name() {
     assert_eq!(
         names.into_iter().collect::<Vec<_>>(),
         [
+            "plainsight_attachments_restored_total",
             "plainsight_build_info",
             "plainsight_connections_total",
             "plainsight_findings_active",
@@ -57,10 +72,15 @@ fn every_metric_is_there_under_its_name() {
             "plainsight_interface_attach_failures_total",
             "plainsight_interfaces_attached",
             "plainsight_kernel_events_total",
+            "plainsight_kubernetes_lists_total",
+            "plainsight_kubernetes_stale_seconds",
+            "plainsight_kubernetes_unreadable_objects_total",
+            "plainsight_kubernetes_watch_state",
             "plainsight_lines_lost_total",
             "plainsight_manifest_errors",
             "plainsight_map_capacity",
             "plainsight_map_entries",
+            "plainsight_node_pods",
         ]
     );
     for line in [
@@ -72,6 +92,9 @@ fn every_metric_is_there_under_its_name() {
         "plainsight_findings_total{id=\"plaintext-mcp\",severity=\"low\"} 0",
         "plainsight_findings_active{id=\"plaintext-mcp\",severity=\"high\"} 1",
         "plainsight_kernel_events_total{reason=\"ring_full\"} 7",
+        "plainsight_kubernetes_watch_state{resource=\"pods\",state=\"starting\"} 1",
+        "plainsight_node_pods{coverage=\"host-network\"} 1",
+        "plainsight_node_pods{coverage=\"observed\"} 0",
         "plainsight_map_entries{map=\"flows\"} 3",
         "plainsight_interfaces_attached{hook=\"tcx\"} 1",
         "plainsight_identities{kind=\"pod\"} 2",

@@ -1,0 +1,662 @@
+#!/usr/bin/env python3
+"""Records captures of real clients and servers: `record.py --out FOLDER [NAME...]`, as root, on Debian 12.
+
+It owns the lab: three network namespaces (a node, and two pods behind veths of it), Debian's packages, and one
+pcap for each scenario, taken on the node's end of the server's veth. The machine's own namespace is not
+touched. Every password, token and address is made up.
+"""
+
+import argparse
+import contextlib
+import os
+import pathlib
+import signal
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+
+SERVER, CLIENT = "10.244.1.2", "10.244.1.3"
+NAMESPACES = {"node": "plainsight-record-node", "server": "plainsight-record-server", "client": "plainsight-record-client"}
+LIMIT = 60 * 1024
+# Debian's own interpreter: the modules of its packages are not on another one's path.
+PYTHON = "/usr/bin/python3"
+SCENARIOS = {}
+
+
+def scenario(*packages):
+    """Declares the scenario that is named after the function, and the packages that it needs."""
+
+    def declare(function):
+        SCENARIOS[function.__name__.replace("_", "-")] = (function, packages)
+        return function
+
+    return declare
+
+
+class Lab:
+    """One scenario's folder and processes."""
+
+    def __init__(self, folder):
+        self.folder = pathlib.Path(folder)
+        self.processes = []
+
+    def write(self, name, text):
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text(text)
+        path.chmod(0o644)
+        return str(path)
+
+    def path(self, name):
+        return str(self.folder / name)
+
+    def certificate(self):
+        """A self-signed pair of today; only its public half is ever on the wire."""
+        key, certificate = self.path("tls.key"), self.path("tls.crt")
+        run("openssl", "req", "-x509", "-newkey", "ec", "-pkeyopt", "ec_paramgen_curve:prime256v1", "-nodes",
+            "-days", "2", "-subj", "/CN=mcp.test", "-addext", "subjectAltName=DNS:mcp.test,IP:" + SERVER,
+            "-keyout", key, "-out", certificate)
+        os.chmod(key, 0o644)
+        return certificate, key
+
+    def start(self, *command, ports=(), where="server", user=None, env=None, seconds=30):
+        """Starts a process and waits until it listens, without a connection that the capture would hold."""
+        log = open(self.folder / f"log-{len(self.processes)}", "wb")
+        process = subprocess.Popen(within(where, *command, user=user), cwd=self.folder, stdin=subprocess.DEVNULL,
+                                   stdout=log, stderr=log, start_new_session=True, env=environment(env))
+        self.processes.append(process)
+        deadline = time.monotonic() + seconds
+        for port in ports:
+            while not run(*within(where, "ss", "-Hltn", f"sport = :{port}")):
+                if time.monotonic() > deadline or process.poll() is not None:
+                    raise RuntimeError(f"{command[0]} does not listen on {port}: {pathlib.Path(log.name).read_text()[-2000:]}")
+                time.sleep(0.05)
+        return process
+
+    def client(self, *command, input=b"", status=(0,), env=None, seconds=30):
+        """Runs a client to its end."""
+        done = subprocess.run(within("client", *command), cwd=self.folder, input=input, capture_output=True,
+                              timeout=seconds, env=environment(env))
+        if status is not None and done.returncode not in status:
+            raise RuntimeError(f"{command}: {done.returncode}: {done.stdout[-500:]!r} {done.stderr[-1500:]!r}")
+        # Whatever the client ends is on the wire before the next one starts.
+        time.sleep(0.1)
+        return done.stdout
+
+    def stop(self):
+        for process in reversed(self.processes):
+            for number in (signal.SIGTERM, signal.SIGKILL):
+                with contextlib.suppress(ProcessLookupError):
+                    os.killpg(process.pid, number)
+                try:
+                    process.wait(5)
+                    break
+                except subprocess.TimeoutExpired:
+                    pass
+
+
+def environment(extra):
+    base = {"PATH": "/usr/sbin:/usr/bin:/sbin:/bin", "HOME": "/nonexistent", "LC_ALL": "C.UTF-8"}
+    return base | (extra or {})
+
+
+def run(*command):
+    done = subprocess.run(command, capture_output=True, env=environment(None))
+    if done.returncode:
+        raise RuntimeError(f"{command}: {done.returncode}: {done.stderr.decode()[-1000:]}")
+    return done.stdout
+
+
+def within(where, *command, user=None):
+    switch = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups"] if user else []
+    return ["ip", "netns", "exec", NAMESPACES[where], *switch, *command]
+
+
+def lay_out():
+    """The node routes, as a CNI of the kind `ptp` has it: each pod has one address and one way out."""
+    for name in NAMESPACES.values():
+        run("ip", "netns", "add", name)
+        run("ip", "-n", name, "link", "set", "lo", "up")
+    node = NAMESPACES["node"]
+    run("ip", "netns", "exec", node, "sysctl", "-qw", "net.ipv4.ip_forward=1")
+    for pod, address in (("server", SERVER), ("client", CLIENT)):
+        name = NAMESPACES[pod]
+        run("ip", "-n", node, "link", "add", f"veth-{pod}", "type", "veth", "peer", "name", "eth0", "netns", name)
+        run("ip", "-n", node, "link", "set", f"veth-{pod}", "up")
+        run("ip", "-n", node, "address", "add", "10.244.1.1/32", "dev", f"veth-{pod}")
+        run("ip", "-n", node, "route", "add", f"{address}/32", "dev", f"veth-{pod}")
+        run("ip", "-n", name, "link", "set", "eth0", "up")
+        run("ip", "-n", name, "address", "add", f"{address}/32", "dev", "eth0")
+        run("ip", "-n", name, "route", "add", "10.244.1.1/32", "dev", "eth0", "scope", "link")
+        run("ip", "-n", name, "route", "add", "default", "via", "10.244.1.1")
+
+
+def clear_up():
+    for name in NAMESPACES.values():
+        # What went into the background by itself, as Erlang's port mapper does.
+        found = subprocess.run(["ip", "netns", "pids", name], capture_output=True).stdout
+        for process in found.split():
+            with contextlib.suppress(ProcessLookupError):
+                os.kill(int(process), signal.SIGKILL)
+        subprocess.run(["ip", "netns", "delete", name], capture_output=True)
+
+
+def install(packages):
+    missing = [name for name in packages
+               if b"install ok" not in subprocess.run(["dpkg-query", "-Wf", "${Status}", name], capture_output=True).stdout]
+    if not missing:
+        return
+    # A service that starts at its installation would listen in the machine's own namespace.
+    policy = pathlib.Path("/usr/sbin/policy-rc.d")
+    ours = not policy.exists()
+    if ours:
+        policy.write_text("#!/bin/sh\nexit 101\n")
+        policy.chmod(0o755)
+    try:
+        subprocess.run(["apt-get", "install", "-y", "-qq", "--no-install-recommends", *missing], check=True,
+                       stdout=subprocess.DEVNULL, env=environment({"DEBIAN_FRONTEND": "noninteractive"}))
+    finally:
+        if ours:
+            policy.unlink()
+
+
+def record(name, out):
+    function, packages = SCENARIOS[name]
+    install(("tcpdump", "iproute2", "openssl", *packages))
+    clear_up()
+    target = out / f"{name}.pcap"
+    with tempfile.TemporaryDirectory(prefix="plainsight-record-") as folder:
+        os.chmod(folder, 0o777)
+        lab = Lab(folder)
+        try:
+            lay_out()
+            file = pathlib.Path(folder) / "capture.pcap"
+            ready = subprocess.Popen(
+                within("node", "tcpdump", "-i", "veth-server", "-s", "0", "-U", "-n", "-Z", "root", "-w", str(file), "tcp"),
+                stderr=subprocess.PIPE, start_new_session=True)
+            if b"listening" not in ready.stderr.readline():
+                raise RuntimeError("tcpdump does not listen")
+            function(lab)
+            time.sleep(0.4)
+            ready.send_signal(signal.SIGINT)
+            ready.wait(5)
+            size = file.stat().st_size
+            if size > LIMIT:
+                raise RuntimeError(f"{size} bytes are more than {LIMIT}")
+            shutil.copy(file, target)
+        finally:
+            lab.stop()
+            clear_up()
+    versions = [run("dpkg-query", "-Wf", "${Package} ${Version}", package).decode() for package in packages]
+    print(f"{name}: {size} bytes; {', '.join(versions)}", flush=True)
+
+
+# Caches, brokers and databases.
+
+
+@scenario("redis-server", "redis-tools")
+def redis(lab):
+    certificate, key = lab.certificate()
+    lab.start("redis-server", "--port", "6379", "--tls-port", "6380", "--tls-cert-file", certificate, "--tls-key-file", key,
+              "--tls-ca-cert-file", certificate, "--tls-auth-clients", "no", "--bind", SERVER, "--protected-mode", "no",
+              "--save", "", ports=[6379, 6380])
+    for command in (["PING"], ["SET", "greeting", "hello"], ["GET", "greeting"]):
+        lab.client("redis-cli", "-h", SERVER, *command)
+    lab.client("redis-cli", "-h", SERVER, "-p", "6380", "--tls", "--insecure", "PING")
+
+
+def postgresql_server(lab, ssl):
+    programs = next(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))
+    data = lab.path("data")
+    run(*within("server", str(programs / "initdb"), "-D", data, "-A", "trust", "--no-sync", user="postgres"))
+    with open(f"{data}/pg_hba.conf", "a") as rules:
+        rules.write("host all all 10.244.1.0/24 trust\n")
+    options = ["-c", "listen_addresses=" + SERVER, "-c", "unix_socket_directories=", "-c", "fsync=off"]
+    if ssl:
+        certificate, key = lab.certificate()
+        shutil.chown(key, "postgres", "postgres")
+        os.chmod(key, 0o600)
+        options += ["-c", "ssl=on", "-c", "ssl_cert_file=" + certificate, "-c", "ssl_key_file=" + key]
+    lab.start(str(programs / "postgres"), "-D", data, *options, ports=[5432], user="postgres")
+
+
+def psql(lab, mode, status=(0,)):
+    lab.client("psql", f"host=db.test hostaddr={SERVER} user=postgres dbname=postgres sslmode={mode}", "-Atc", "select 1",
+               status=status)
+
+
+@scenario("postgresql", "postgresql-client")
+def postgresql_plain(lab):
+    postgresql_server(lab, ssl=False)
+    psql(lab, "disable")
+    # Asks for TLS, is answered `N`, and goes on in clear.
+    psql(lab, "prefer")
+
+
+@scenario("postgresql", "postgresql-client")
+def postgresql_refused(lab):
+    postgresql_server(lab, ssl=False)
+    # Asks for TLS, is answered `N`, and leaves.
+    psql(lab, "require", status=(2,))
+
+
+@scenario("postgresql", "postgresql-client")
+def postgresql_tls(lab):
+    postgresql_server(lab, ssl=True)
+    psql(lab, "require")
+
+
+@scenario("memcached", "libmemcached-tools")
+def memcached(lab):
+    lab.start("memcached", "-u", "nobody", "-l", SERVER, "-p", "11211", "-U", "0", ports=[11211])
+    lab.client("memccp", "--servers=" + SERVER, lab.write("greeting", "hello"))
+    lab.client("memcstat", "--servers=" + SERVER)
+
+
+@scenario("memcached", "libmemcached-tools")
+def memcached_get(lab):
+    lab.start("memcached", "-u", "nobody", "-l", SERVER, "-p", "11211", "-U", "0", ports=[11211])
+    lab.client("memccat", "--servers=" + SERVER, "greeting", status=None)
+
+
+@scenario("mosquitto", "mosquitto-clients")
+def mqtt(lab):
+    certificate, key = lab.certificate()
+    settings = lab.write("mosquitto.conf", f"user root\nlistener 1883 {SERVER}\nallow_anonymous true\n"
+                         f"listener 8883 {SERVER}\ncertfile {certificate}\nkeyfile {key}\n")
+    lab.start("mosquitto", "-c", settings, ports=[1883, 8883])
+    send = ["mosquitto_pub", "-h", SERVER, "-t", "greeting", "-m", "hello", "-q", "1"]
+    lab.client(*send, "-V", "mqttv311", "-i", "first")
+    lab.client(*send, "-V", "mqttv5", "-i", "second")
+    lab.client(*send, "-V", "mqttv31", "-i", "third")
+    lab.client(*send, "-p", "8883", "--cafile", certificate, "--insecure")
+
+
+@scenario("nats-server")
+def nats(lab):
+    lab.start("nats-server", "-a", SERVER, "-p", "4222", ports=[4222])
+    client = lab.write("client.py", f"""
+import socket
+stream = socket.create_connection(("{SERVER}", 4222))
+lines = stream.makefile("rb")
+assert lines.readline().startswith(b"INFO ")
+stream.sendall(b'CONNECT {{"verbose":false,"pedantic":false,"lang":"python","version":"0"}}\\r\\nPING\\r\\n')
+assert lines.readline() == b"PONG\\r\\n"
+stream.sendall(b"SUB greeting 1\\r\\nPUB greeting 5\\r\\nhello\\r\\n")
+assert lines.readline().startswith(b"MSG greeting 1 5")
+""")
+    lab.client(PYTHON, client)
+
+
+@scenario("mariadb-server", "mariadb-client")
+def mariadb(lab):
+    certificate, key = lab.certificate()
+    data = lab.path("data")
+    run("mariadb-install-db", "--no-defaults", "--user=mysql", "--datadir=" + data, "--auth-root-authentication-method=normal")
+    start = lab.write("start.sql", f"create user app@'{CLIENT}' identified by 'made-up'; grant all on *.* to app@'{CLIENT}';")
+    lab.start("mariadbd", "--no-defaults", "--user=mysql", "--datadir=" + data, "--bind-address=" + SERVER, "--port=3306",
+              "--socket=" + lab.path("socket"), "--skip-name-resolve", "--init-file=" + start, "--ssl-cert=" + certificate,
+              "--ssl-key=" + key, "--extra-port=3307", ports=[3306, 3307])
+    login = ["mariadb", "--no-defaults", "-h", SERVER, "-uapp", "-pmade-up", "-e", "select 1"]
+    lab.client(*login, "-P", "3306", "--skip-ssl")
+    lab.client(*login, "-P", "3307", "--ssl", "--skip-ssl-verify-server-cert")
+
+
+@scenario("rabbitmq-server", "amqp-tools")
+def amqp(lab):
+    settings = lab.write("rabbitmq.conf", f"listeners.tcp.1 = {SERVER}:5672\nloopback_users = none\n")
+    env = {"RABBITMQ_NODENAME": "record@localhost", "RABBITMQ_MNESIA_BASE": lab.path("mnesia"), "RABBITMQ_CONFIG_FILE": settings,
+           "RABBITMQ_LOG_BASE": lab.path("log"), "RABBITMQ_ENABLED_PLUGINS_FILE": lab.write("plugins", "[]."),
+           "HOME": str(lab.folder), "RABBITMQ_PID_FILE": lab.path("pid")}
+    lab.start("/usr/lib/rabbitmq/bin/rabbitmq-server", ports=[5672], user="rabbitmq", env=env, seconds=90)
+    lab.client("amqp-declare-queue", "--server=" + SERVER, "-q", "greeting")
+    lab.client("amqp-publish", "--server=" + SERVER, "-r", "greeting", "-b", "hello")
+
+
+@scenario("zookeeper")
+def zookeeper(lab):
+    settings = lab.write("zoo.cfg", f"tickTime=2000\ndataDir={lab.path('data')}\nclientPort=2181\nclientPortAddress={SERVER}\n"
+                         "admin.enableServer=false\n4lw.commands.whitelist=ruok,srvr\n")
+    jars = "/etc/zookeeper/conf:/usr/share/java/*"
+    lab.start("java", "-cp", jars, "org.apache.zookeeper.server.quorum.QuorumPeerMain", settings, ports=[2181], seconds=60)
+    lab.client("java", "-cp", jars, "org.apache.zookeeper.ZooKeeperMain", "-server", SERVER + ":2181", "ls", "/", seconds=60)
+
+
+# Directories, mail, files, shells.
+
+
+@scenario("slapd", "ldap-utils")
+def ldap(lab):
+    certificate, key = lab.certificate()
+    os.mkdir(lab.path("data"))
+    settings = lab.write("slapd.conf", f"""
+include /etc/ldap/schema/core.schema
+modulepath /usr/lib/ldap
+moduleload back_mdb
+TLSCertificateFile {certificate}
+TLSCertificateKeyFile {key}
+database mdb
+suffix "dc=test"
+rootdn "cn=admin,dc=test"
+rootpw made-up
+directory {lab.path('data')}
+""")
+    entry = lab.write("entry.ldif", "dn: dc=test\nobjectClass: dcObject\nobjectClass: organization\ndc: test\no: test\n")
+    run("slapadd", "-f", settings, "-l", entry)
+    lab.start("slapd", "-d", "0", "-f", settings, "-h", f"ldap://{SERVER}:389 ldap://{SERVER}:1389 ldaps://{SERVER}:636",
+              ports=[389, 1389, 636])
+    search = ["ldapsearch", "-x", "-b", "dc=test", "-D", "cn=admin,dc=test", "-w", "made-up"]
+    lab.client(*search, "-H", f"ldap://{SERVER}:389", env={"LDAPNOINIT": "1"})
+    lab.client(*search, "-ZZ", "-H", f"ldap://{SERVER}:1389", env={"LDAPTLS_REQCERT": "never"})
+    lab.client(*search, "-H", f"ldaps://{SERVER}:636", env={"LDAPTLS_REQCERT": "never"})
+
+
+@scenario("python3-aiosmtpd", "swaks")
+def smtp(lab):
+    certificate, key = lab.certificate()
+    for port, options in ((25, []), (587, ["--tlscert", certificate, "--tlskey", key, "--no-requiretls"])):
+        lab.start(PYTHON, "-m", "aiosmtpd", "-n", "-l", f"{SERVER}:{port}", "-c", "aiosmtpd.handlers.Sink", *options,
+                  ports=[port])
+    send = ["swaks", "--server", SERVER, "--helo", "client.test", "--from", "a@client.test", "--to", "b@mcp.test"]
+    lab.client(*send)
+    # The server offers STARTTLS. The first client takes it up, the second one does not.
+    lab.client("openssl", "s_client", "-connect", f"{SERVER}:587", "-starttls", "smtp", "-servername", "mcp.test", "-quiet",
+               input=b"QUIT\r\n", status=None)
+    lab.client(*send, "--port", "587")
+
+
+def dovecot(lab, protocol, port):
+    certificate, key = lab.certificate()
+    settings = lab.write("dovecot.conf", f"""
+protocols = {protocol}
+listen = {SERVER}
+base_dir = {lab.path('run')}
+state_dir = {lab.path('run')}
+log_path = {lab.path('dovecot.log')}
+ssl = yes
+ssl_cert = <{certificate}
+ssl_key = <{key}
+disable_plaintext_auth = no
+default_login_user = nobody
+default_internal_user = nobody
+default_internal_group = nogroup
+mail_location = maildir:{lab.path('mail')}
+first_valid_uid = 1
+passdb {{
+  driver = static
+  args = password=made-up
+}}
+userdb {{
+  driver = static
+  args = uid=nobody gid=nogroup home={lab.path('mail')}
+}}
+""")
+    os.mkdir(lab.path("mail"))
+    shutil.chown(lab.path("mail"), "nobody", "nogroup")
+    lab.start("dovecot", "-F", "-c", settings, ports=[port])
+
+
+@scenario("dovecot-imapd", "curl")
+def imap(lab):
+    dovecot(lab, "imap", 143)
+    lab.client("curl", "-sS", f"imap://{SERVER}/", "-u", "app:made-up")
+    lab.client("openssl", "s_client", "-connect", f"{SERVER}:143", "-starttls", "imap", "-noservername", "-quiet",
+               input=b"a logout\r\n", status=None)
+    lab.client("openssl", "s_client", "-connect", f"{SERVER}:993", "-noservername", "-quiet", input=b"a logout\r\n", status=None)
+
+
+@scenario("dovecot-pop3d", "curl")
+def pop3(lab):
+    dovecot(lab, "pop3", 110)
+    lab.client("curl", "-sS", f"pop3://{SERVER}/", "-u", "app:made-up")
+    lab.client("openssl", "s_client", "-connect", f"{SERVER}:110", "-starttls", "pop3", "-noservername", "-quiet",
+               input=b"QUIT\r\n", status=None)
+
+
+@scenario("vsftpd", "curl")
+def ftp(lab):
+    certificate, key = lab.certificate()
+    os.makedirs(lab.path("root/public"))
+    lab.write("root/public/greeting", "A file's content is nothing that is known.\n")
+    os.makedirs("/var/run/vsftpd/empty", exist_ok=True)
+    for port, data, ssl in ((21, 2100, "NO"), (2121, 2101, "YES")):
+        settings = lab.write(f"vsftpd-{port}.conf", f"""
+listen=YES
+listen_address={SERVER}
+listen_port={port}
+background=NO
+anonymous_enable=YES
+anon_root={lab.path('root')}
+pasv_min_port={data}
+pasv_max_port={data}
+ssl_enable={ssl}
+allow_anon_ssl=YES
+require_ssl_reuse=NO
+rsa_cert_file={certificate}
+rsa_private_key_file={key}
+ssl_ciphers=HIGH
+seccomp_sandbox=NO
+connect_from_port_20=NO
+""")
+        lab.start("vsftpd", settings, ports=[port])
+    lab.client("curl", "-sS", f"ftp://{SERVER}/public/greeting")
+    lab.client("curl", "-sSk", "--ssl-reqd", f"ftp://{SERVER}:2121/public/greeting")
+
+
+@scenario("openssh-server", "openssh-client")
+def ssh(lab):
+    run("ssh-keygen", "-q", "-t", "ed25519", "-N", "", "-C", "", "-f", lab.path("host"))
+    settings = lab.write("sshd_config", f"Port 22\nListenAddress {SERVER}\nHostKey {lab.path('host')}\nPidFile none\n"
+                         "PasswordAuthentication no\nUsePAM no\n")
+    os.makedirs("/run/sshd", exist_ok=True)
+    lab.start("/usr/sbin/sshd", "-D", "-f", settings, ports=[22])
+    lab.client("ssh", "-F", "none", "-o", "StrictHostKeyChecking=no", "-o", "UserKnownHostsFile=/dev/null", "-o", "BatchMode=yes",
+               "nobody@" + SERVER, "true", status=(255,))
+
+
+# HTTP.
+
+
+def nginx(lab, servers):
+    settings = lab.write("nginx.conf", f"""
+daemon off;
+pid {lab.path('nginx.pid')};
+error_log stderr;
+worker_processes 1;
+events {{}}
+http {{
+  access_log off;
+  {' '.join(f'{kind}_temp_path {lab.path(kind)};' for kind in ('client_body', 'proxy', 'fastcgi', 'uwsgi', 'scgi'))}
+  types {{ application/json json; text/plain txt; }}
+  default_type text/plain;
+  gzip on; gzip_min_length 1; gzip_types text/plain application/json;
+  {servers}
+}}
+""")
+    ports = sorted({int(word.strip(";").rsplit(":")[-1]) for line in servers.splitlines()
+                    if line.strip().startswith("listen ") for word in line.split()[1:2]})
+    lab.start("nginx", "-c", settings, "-p", str(lab.folder), "-e", "stderr", ports=ports)
+
+
+JSON = ["-H", "Content-Type: application/json"]
+HTTP = """
+  server {
+    listen 8080;
+    location /healthz { return 200 "ok"; }
+    location /login { add_header Set-Cookie "sid=made-up"; return 200 "ok"; }
+    location /graphql { default_type application/json; return 200 '{"data":{"tools":[{"name":"jsonrpc"}]}}'; }
+    location /mcp { default_type application/json; return 200 '{"jsonrpc":"2.0","id":1,"result":{"tools":[]}}'; }
+    location /metrics { default_type "text/plain; version=0.0.4"; root ROOT; try_files /metrics.txt =404; }
+    location / { root ROOT; }
+  }
+"""
+METRICS = """# HELP http_requests_total Requests by method.
+# TYPE http_requests_total counter
+http_requests_total{method="tools/list",jsonrpc="2.0"} 3
+http_requests_total{method="initialize"} 1
+"""
+
+
+def http_server(lab):
+    lab.write("files/metrics.txt", METRICS)
+    lab.write("files/notes.txt", 'The word "jsonrpc" and "method":"tools/list" stand in a text.\n' * 4)
+    nginx(lab, HTTP.replace("ROOT", lab.path("files")))
+
+
+@scenario("nginx-light", "curl")
+def nginx_http(lab):
+    http_server(lab)
+    url = f"http://{SERVER}:8080"
+    # One connection: a probe, a chunked answer, HEAD, 404, and the answer 304.
+    lab.client("curl", "-sS", "-A", "kube-probe/1.34", f"{url}/healthz", "--next", "-sS", "--compressed", f"{url}/notes.txt",
+               "--next", "-sSI", f"{url}/notes.txt", "--next", "-sS", f"{url}/absent", "--next", "-sS", "-z",
+               lab.path("files/notes.txt"), f"{url}/notes.txt")
+    lab.client("curl", "-sS", f"{url}/metrics")
+    lab.client("curl", "-sS", *JSON, "-d", '{"query":"{ tools(method: \\"tools/list\\") { name jsonrpc } }"}', f"{url}/graphql")
+    lab.client("curl", "-sS", "-H", "Transfer-Encoding: chunked", "-d", "a=1&jsonrpc=2.0", f"{url}/healthz")
+
+
+@scenario("nginx-light", "curl")
+def http_credentials(lab):
+    http_server(lab)
+    url = f"http://{SERVER}:8080"
+    lab.client("curl", "-sS", "-u", "app:made-up", f"{url}/healthz")
+    lab.client("curl", "-sS", "--oauth2-bearer", "made-up", f"{url}/healthz")
+    lab.client("curl", "-sS", "-b", "sid=made-up", f"{url}/healthz")
+    lab.client("curl", "-sS", f"{url}/login")
+    lab.client("curl", "-sS", "-H", "X-API-Key: made-up", f"{url}/healthz")
+    lab.client("curl", "-sS", "-H", "Authorization: Digest made-up", f"{url}/healthz")
+    lab.client("curl", "-sS", f"{url}/healthz")
+
+
+@scenario("nginx-light", "curl")
+def http_health_then_mcp(lab):
+    http_server(lab)
+    url = f"http://{SERVER}:8080"
+    lab.client("curl", "-sS", f"{url}/healthz", f"{url}/healthz", f"{url}/metrics", "--next", "-sS", *JSON, "-H",
+               "Accept: application/json, text/event-stream", "-H", "MCP-Protocol-Version: 2026-07-28", "-H", "Mcp-Method: tools/list",
+               "-d", '{"jsonrpc": "2.0", "id": 1, "method": "tools/list"}', f"{url}/mcp")
+
+
+@scenario("nghttp2-server", "curl")
+def h2c(lab):
+    lab.start("nghttpd", "--no-tls", "--echo-upload", "-a", SERVER, "8080", ports=[8080])
+    curl = ["curl", "-sS", "--http2-prior-knowledge", *JSON]
+    url = f"http://{SERVER}:8080/mcp"
+    lab.client(*curl, "-d", '{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"add","arguments":{"a":1}}}', url)
+    lab.client(*curl, "-d", '{"jsonrpc":"2.0","id":1,"method":"eth_chainId","params":[]}', url)
+    lab.client(*curl, "-d", '{"query":"{ tools { name } }"}', url)
+
+
+@scenario("python3-websockets")
+def websocket(lab):
+    server = lab.write("server.py", f"""
+import asyncio, websockets
+async def echo(stream):
+    async for message in stream:
+        await stream.send(message)
+async def main():
+    async with websockets.serve(echo, "{SERVER}", 8765, subprotocols=["mcp", "chat"]):
+        await asyncio.Future()
+asyncio.run(main())
+""")
+    client = lab.write("client.py", f"""
+import asyncio, sys, websockets
+async def main():
+    async with websockets.connect("ws://{SERVER}:8765/ws", subprotocols=[sys.argv[1]]) as stream:
+        await stream.send('{{"jsonrpc":"2.0","id":1,"method":"tools/list"}}')
+        await stream.recv()
+asyncio.run(main())
+""")
+    lab.start(PYTHON, server, ports=[8765])
+    lab.client(PYTHON, client, "mcp")
+    lab.client(PYTHON, client, "chat")
+
+
+@scenario("haproxy", "nginx-light", "curl")
+def proxy_protocol(lab):
+    certificate, key = lab.certificate()
+    tls = f"ssl_certificate {certificate}; ssl_certificate_key {key};"
+    nginx(lab, "\n".join(f"server {{\nlisten {port} {options} proxy_protocol; {tls}\nreturn 200 ok; }}"
+                         for port, options in ((8081, ""), (8082, ""), (8441, "ssl"), (8442, "ssl"))))
+    proxies = "\n".join(
+        f"listen p{port}\n  bind 127.0.0.1:{port}\n  server s {SERVER}:{port} {kind}\n"
+        for port, kind in ((8081, "send-proxy"), (8082, "send-proxy-v2"), (8441, "send-proxy"), (8442, "send-proxy-v2")))
+    settings = lab.write("haproxy.cfg", f"defaults\n  mode tcp\n  timeout connect 2s\n  timeout client 5s\n  timeout server 5s\n{proxies}")
+    lab.start("haproxy", "-db", "-f", settings, ports=[8081, 8082, 8441, 8442], where="client")
+    for port in (8081, 8082):
+        lab.client("curl", "-sS", f"http://127.0.0.1:{port}/")
+    for port in (8441, 8442):
+        lab.client("curl", "-sSk", "--connect-to", f"mcp.test:{port}:127.0.0.1:{port}", f"https://mcp.test:{port}/")
+
+
+# TLS.
+
+
+@scenario("nginx-light", "curl")
+def nginx_tls(lab):
+    certificate, key = lab.certificate()
+    nginx(lab, "\n".join(f"""server {{
+    listen {port} ssl;
+    ssl_protocols {versions}; ssl_certificate {certificate}; ssl_certificate_key {key};
+    return 200 ok;
+  }}""" for port, versions in ((8442, "TLSv1.2"), (8443, "TLSv1.2 TLSv1.3"), (8444, "TLSv1.3"))))
+    curl = ["curl", "-sSk", "--connect-to", f"::{SERVER}:"]
+    lab.client(*curl, "https://mcp.test:8442/")
+    lab.client(*curl, "https://mcp.test:8443/")
+    # No version in common: the server answers with an alert.
+    lab.client(*curl, "--tls-max", "1.2", "https://mcp.test:8444/", status=(35,))
+
+
+def s_server(lab, port, *options):
+    certificate, key = lab.certificate()
+    lab.start("openssl", "s_server", "-accept", f"{SERVER}:{port}", "-cert", certificate, "-key", key, "-quiet", "-www", *options,
+              ports=[port])
+
+
+def s_client(lab, port, *options):
+    lab.client("openssl", "s_client", "-connect", f"{SERVER}:{port}", *options, input=b"Q\n", status=None)
+
+
+@scenario("openssl")
+def openssl_mesh(lab):
+    s_server(lab, 8080, "-alpn", "istio")
+    s_server(lab, 4143, "-alpn", "transport.l5d.io/v1")
+    s_server(lab, 15008, "-alpn", "h2")
+    s_server(lab, 8443)
+    linkerd = "tools.mcp.serviceaccount.identity.linkerd.cluster.local"
+    s_client(lab, 8080, "-alpn", "istio", "-servername", "outbound_.8080_._.mcp.ns.svc.cluster.local")
+    s_client(lab, 4143, "-alpn", "transport.l5d.io/v1", "-servername", linkerd)
+    s_client(lab, 15008, "-alpn", "h2", "-noservername")
+    # Linkerd's name alone, as its proxies send it to the server's own port.
+    s_client(lab, 8443, "-servername", linkerd)
+
+
+@scenario("openssl")
+def openssl_weak(lab):
+    for port, version in ((8440, "-tls1"), (8441, "-tls1_1")):
+        s_server(lab, port, version, "-cipher", "DEFAULT:@SECLEVEL=0")
+        s_client(lab, port, version, "-cipher", "DEFAULT:@SECLEVEL=0", "-noservername")
+
+
+def main():
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--out", required=True, type=pathlib.Path, help="folder for the captures")
+    parser.add_argument("names", nargs="*", metavar="NAME", help="scenarios; all without any")
+    arguments = parser.parse_args()
+    failed = []
+    for name in arguments.names or SCENARIOS:
+        if name not in SCENARIOS:
+            parser.error(f"no scenario {name}; there are {', '.join(SCENARIOS)}")
+        try:
+            record(name, arguments.out)
+        except (RuntimeError, subprocess.SubprocessError, OSError) as error:
+            failed.append(name)
+            print(f"{name}: {error}", file=sys.stderr, flush=True)
+    return 1 if failed else 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

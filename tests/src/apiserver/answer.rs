@@ -1,0 +1,356 @@
+//! Owns the answers: from a request to status, headers and body.
+
+#![expect(clippy::indexing_slicing, reason = "members of JSON objects are set by name, which cannot fail")]
+
+use std::{convert::Infallible, io, sync::Arc};
+
+use bytes::Bytes;
+use futures::stream::StreamExt as _;
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
+use hyper::{
+    Method, Request, Response,
+    body::{Frame, Incoming},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
+};
+use serde_json::{Map, Value, json};
+
+use super::{
+    Shared, State,
+    count::Verb,
+    fault::Fault,
+    objects::{Collection, Resource, Stored},
+    request::Wanted,
+    watch::Watch,
+};
+
+pub(super) type Body = BoxBody<Bytes, io::Error>;
+
+/// Answers a request; an error closes the connection.
+pub(super) async fn answer(
+    request: Request<Incoming>,
+    shared: Arc<Shared>,
+) -> Result<Response<Body>, io::Error> {
+    let header = |name| request.headers().get(name).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let authorised = {
+        let state = shared.state();
+        state.token.as_ref().is_none_or(|token| header(AUTHORIZATION).strip_prefix("Bearer ") == Some(token))
+    };
+    if !authorised {
+        return Ok(refuse(401, "Unauthorized", "Unauthorized", &json!({}), None));
+    }
+    if request.method() != Method::GET {
+        return Ok(refuse(
+            405,
+            "MethodNotAllowed",
+            "the server does not allow this method",
+            &json!({}),
+            None,
+        ));
+    }
+    let path = request.uri().path();
+    let query = request.uri().query().unwrap_or_default();
+    if let Some(found) = discover(&shared.state(), path) {
+        return Ok(found);
+    }
+    let Some(wanted) = Wanted::parse(path, query, header(ACCEPT)) else { return Ok(not_found()) };
+    let verb = wanted.verb();
+    let (resource, fault) = {
+        let mut state = shared.state();
+        let found = state.objects.find(&wanted.group, &wanted.version, &wanted.plural);
+        let Some(resource) = found.map(|collection| collection.resource.clone()) else {
+            drop(state);
+            let asked = Resource::new(&wanted.group, &wanted.version, "", &wanted.plural).full_name();
+            shared.counts.request(&asked, verb);
+            return Ok(not_found());
+        };
+        let fault = state.faults.meet(&resource.full_name(), verb);
+        (resource, fault)
+    };
+    shared.counts.request(&resource.full_name(), verb);
+    let mut ending = None;
+    match fault {
+        None => {}
+        Some(Fault::Forbidden) => return Ok(forbid(&resource, verb, wanted.namespace.as_deref())),
+        Some(Fault::Status { code, reason, retry_after }) => {
+            let mut details = json!({});
+            if let Some(seconds) = retry_after {
+                details["retryAfterSeconds"] = json!(seconds);
+            }
+            let message = "the server has received too many requests and has asked us to try again later";
+            return Ok(refuse(code, reason, message, &details, retry_after));
+        }
+        Some(Fault::Garbage) => {
+            return Ok(whole(200, "text/html", "<html><body>Please log in.</body></html>\n".into()));
+        }
+        Some(Fault::HangUp) => return Err(io::ErrorKind::ConnectionReset.into()),
+        Some(Fault::Slow(late)) => tokio::time::sleep(late).await,
+        Some(fault) => ending = Some(fault),
+    }
+    if let Verb::Watch = verb {
+        return watch(&shared, resource, wanted, ending);
+    }
+    let response = read(&mut shared.state(), &resource, &wanted);
+    let response = match response {
+        Ok(value) => whole(200, "application/json", value.to_string()),
+        Err(refusal) => *refusal,
+    };
+    let bytes = hyper::body::Body::size_hint(response.body()).exact().unwrap_or_default();
+    shared.counts.sent(&resource.full_name(), verb, usize::try_from(bytes).unwrap_or_default());
+    Ok(response)
+}
+
+/// One object, or a list.
+fn read(state: &mut State, resource: &Resource, wanted: &Wanted) -> Result<Value, Box<Response<Body>>> {
+    let now = state.objects.version();
+    let Some(collection) = state.objects.collection(&resource.full_name()) else {
+        return Err(not_found().into());
+    };
+    if let Some(name) = &wanted.name {
+        let key = (wanted.namespace.clone().unwrap_or_default(), name.clone());
+        return match collection.objects.get(&key) {
+            Some(object) => Ok(shape(object, resource, wanted, true)),
+            None => {
+                let details = json!({ "name": name, "kind": resource.plural });
+                let message = format!("{} {name:?} not found", resource.full_name());
+                Err(refuse(404, "NotFound", &message, &details, None).into())
+            }
+        };
+    }
+    let Some(page) = page(collection, wanted, now) else {
+        let message = "The provided continue parameter is too old to display a consistent list result. You \
+                       can start a new list without the continue parameter, or use the continue token in \
+                       this response to retrieve the remainder of the results.";
+        return Err(refuse(410, "Expired", message, &json!({}), None).into());
+    };
+    let mut metadata = json!({ "resourceVersion": page.version.to_string() });
+    if let Some(token) = page.token {
+        metadata["continue"] = json!(token);
+        metadata["remainingItemCount"] = json!(page.remaining);
+    }
+    let (kind, api_version) = if wanted.metadata_only {
+        ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned())
+    } else {
+        (format!("{}List", resource.kind), resource.api_version(&wanted.version))
+    };
+    let named = wanted.metadata_only || resource.is_custom();
+    let items: Vec<Value> =
+        page.objects.iter().map(|object| shape(object, resource, wanted, named)).collect();
+    Ok(json!({ "kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items }))
+}
+
+struct Page {
+    version: u64,
+    objects: Vec<Arc<Stored>>,
+    token: Option<String>,
+    remaining: usize,
+}
+
+/// The objects of a page; `None` where the list that it continues is forgotten.
+fn page(collection: &mut Collection, wanted: &Wanted, now: u64) -> Option<Page> {
+    let (version, start) = match &wanted.token {
+        Some(token) => token.split_once('.').and_then(|(version, start)| {
+            Some((version.parse::<u64>().ok()?, start.parse::<usize>().ok()?))
+        })?,
+        None => (now, 0),
+    };
+    let objects: Vec<Arc<Stored>> = match &wanted.token {
+        Some(_) => collection.snapshots.get(&version)?.clone(),
+        None => collection.objects.values().filter(|object| wanted.selects(object)).cloned().collect(),
+    };
+    // A list from the cache (`resourceVersion=0`) comes whole whatever its limit.
+    let limit = match wanted.resource_version.as_deref() {
+        Some("0") => None,
+        _ => wanted.limit,
+    };
+    let end = limit.map_or(objects.len(), |limit| objects.len().min(start + limit));
+    let remaining = objects.len() - end;
+    let token = (remaining > 0).then(|| format!("{version}.{end}"));
+    let page = objects.get(start..end).unwrap_or_default().to_vec();
+    match token {
+        Some(_) => drop(collection.snapshots.entry(version).or_insert(objects)),
+        None => drop(collection.snapshots.remove(&version)),
+    }
+    Some(Page { version, objects: page, token, remaining })
+}
+
+/// An object as this client asked for it.
+pub(super) fn shape(object: &Stored, resource: &Resource, wanted: &Wanted, named: bool) -> Value {
+    let mut out = Map::new();
+    if wanted.metadata_only {
+        out.insert("kind".to_owned(), json!("PartialObjectMetadata"));
+        out.insert("apiVersion".to_owned(), json!("meta.k8s.io/v1"));
+        out.insert("metadata".to_owned(), object.value.get("metadata").cloned().unwrap_or_default());
+        return Value::Object(out);
+    }
+    out.clone_from(&object.value);
+    if named {
+        out.insert("kind".to_owned(), json!(resource.kind));
+        out.insert("apiVersion".to_owned(), json!(resource.api_version(&wanted.version)));
+    } else {
+        out.remove("kind");
+        out.remove("apiVersion");
+    }
+    Value::Object(out)
+}
+
+fn watch(
+    shared: &Arc<Shared>,
+    resource: Resource,
+    wanted: Wanted,
+    ending: Option<Fault>,
+) -> Result<Response<Body>, io::Error> {
+    {
+        let state = shared.state();
+        let known = state.minor >= 27;
+        if known && wanted.send_initial_events {
+            let refused = if !state.streaming_lists {
+                Some("sendInitialEvents is forbidden for watch unless the WatchList feature gate is enabled")
+            } else if !wanted.not_older_than {
+                Some("resourceVersionMatch is required when sendInitialEvents is set")
+            } else {
+                None
+            };
+            if let Some(why) = refused {
+                let message =
+                    format!("ListOptions.meta.k8s.io \"\" is invalid: sendInitialEvents: Forbidden: {why}");
+                return Ok(refuse(422, "Invalid", &message, &json!({}), None));
+            }
+        }
+    }
+    let name = resource.full_name();
+    let watch = Watch::open(Arc::clone(shared), resource, wanted, ending);
+    let counting = Arc::clone(shared);
+    let frames = watch.lines().map(move |line| {
+        line.map(|line| {
+            counting.counts.sent(&name, Verb::Watch, line.len());
+            Frame::data(line)
+        })
+    });
+    let mut response = Response::new(BodyExt::boxed(StreamBody::new(frames)));
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    Ok(response)
+}
+
+/// `/version` and the parts of discovery that clients ask for.
+fn discover(state: &State, path: &str) -> Option<Response<Body>> {
+    let found = match path.trim_end_matches('/') {
+        "/version" => json!({
+            "major": "1",
+            "minor": state.minor.to_string(),
+            "gitVersion": format!("v1.{}.2", state.minor),
+            "gitCommit": "0000000000000000000000000000000000000000",
+            "gitTreeState": "clean",
+            "buildDate": "2026-08-21T00:00:00Z",
+            "goVersion": "go1.26.11",
+            "compiler": "gc",
+            "platform": "linux/amd64",
+        }),
+        path => {
+            let rest: Vec<&str> = path.strip_prefix("/apis/")?.split('/').collect();
+            let (group, version) = match rest[..] {
+                [group] => (group, None),
+                [group, version] => (group, Some(version)),
+                _ => return None,
+            };
+            let resources = state.objects.group(group);
+            let first = resources.first()?;
+            match version {
+                None => {
+                    let version = |version: &String| json!({ "groupVersion": format!("{group}/{version}"), "version": version });
+                    let versions: Vec<Value> = first.versions.iter().map(version).collect();
+                    json!({
+                        "kind": "APIGroup",
+                        "apiVersion": "v1",
+                        "name": group,
+                        "versions": versions,
+                        "preferredVersion": versions.first(),
+                    })
+                }
+                Some(version) => {
+                    let resources: Vec<Value> = resources
+                        .iter()
+                        .filter(|resource| resource.versions.iter().any(|served| served == version))
+                        .map(|resource| {
+                            json!({
+                                "name": resource.plural,
+                                "singularName": resource.kind.to_lowercase(),
+                                "namespaced": resource.namespaced,
+                                "kind": resource.kind,
+                                "verbs": ["get", "list", "watch"],
+                            })
+                        })
+                        .collect();
+                    json!({
+                        "kind": "APIResourceList",
+                        "apiVersion": "v1",
+                        "groupVersion": format!("{group}/{version}"),
+                        "resources": resources,
+                    })
+                }
+            }
+        }
+    };
+    Some(whole(200, "application/json", found.to_string()))
+}
+
+fn forbid(resource: &Resource, verb: Verb, namespace: Option<&str>) -> Response<Body> {
+    let scope = match namespace {
+        Some(namespace) => format!("in the namespace {namespace:?}"),
+        None => "at the cluster scope".to_owned(),
+    };
+    let message = format!(
+        "{} is forbidden: User \"system:serviceaccount:default:nobody\" cannot {verb} resource {:?} in API group {:?} {scope}",
+        resource.full_name(),
+        resource.plural,
+        resource.group,
+    );
+    let mut details = json!({ "kind": resource.plural });
+    if !resource.group.is_empty() {
+        details["group"] = json!(resource.group);
+    }
+    refuse(403, "Forbidden", &message, &details, None)
+}
+
+/// The failure object that the real server answers with.
+pub(super) fn failure(code: u16, reason: &str, message: &str, details: &Value) -> Value {
+    let mut status = json!({
+        "kind": "Status",
+        "apiVersion": "v1",
+        "metadata": {},
+        "status": "Failure",
+        "message": message,
+        "reason": reason,
+        "code": code,
+    });
+    if details.as_object().is_some_and(|details| !details.is_empty()) {
+        status["details"] = details.clone();
+    }
+    status
+}
+
+fn refuse(
+    code: u16,
+    reason: &str,
+    message: &str,
+    details: &Value,
+    retry_after: Option<u32>,
+) -> Response<Body> {
+    let mut response = whole(code, "application/json", failure(code, reason, message, details).to_string());
+    if let Some(seconds) = retry_after {
+        response.headers_mut().insert(RETRY_AFTER, seconds.into());
+    }
+    response
+}
+
+/// A path that the server does not have, as in the recording: no JSON.
+fn not_found() -> Response<Body> {
+    whole(404, "text/plain; charset=utf-8", "404 page not found\n".to_owned())
+}
+
+fn whole(code: u16, content_type: &'static str, body: String) -> Response<Body> {
+    let body = Full::new(Bytes::from(body)).map_err(|never: Infallible| match never {}).boxed();
+    let mut response = Response::new(body);
+    *response.status_mut() = hyper::StatusCode::from_u16(code).unwrap_or_default();
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
+    response
+}
