@@ -77,7 +77,7 @@ impl FlowKey {
 }
 
 /// Slots of the filter: a power of two.
-pub const FILTER_SLOTS: u32 = 65_536;
+pub const FILTER_SLOTS: u32 = 262_144;
 
 /// Slot of a segment's flow, the same for both directions.
 #[inline(always)]
@@ -96,7 +96,7 @@ fn slot(one: &Words, other: &Words, one_port: u16, other_port: u16, ifindex: u32
     let low = u64::from(u32::from(one_port) * u32::from(other_port)) << 16 | u64::from(one_port ^ other_port);
     let mixed =
         (u64::from(address) << 32 ^ low ^ u64::from(ifindex) << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15);
-    (mixed >> 48) as u32 & (FILTER_SLOTS - 1)
+    (mixed >> 40) as u32 & (FILTER_SLOTS - 1)
 }
 
 #[inline(always)]

@@ -101,6 +101,12 @@ pub struct Desk {
 #[inline(always)]
 pub fn wants_attention<P: Packet, S: Store>(packet: &P, store: &S) -> bool {
     match glance(packet) {
+        // A bare acknowledgement says nothing; of a connection's packets nearly every other one is.
+        Glance::Segment(segment)
+            if segment.payload_len == 0 && !segment.has(Segment::SYN | Segment::FIN | Segment::RST) =>
+        {
+            false
+        }
         Glance::Segment(segment) => {
             let slot = slot_of(&segment, store.ifindex());
             segment.has(Segment::SYN) || store.filter(slot) != 0 || pickup::is_sampled(store, &segment, slot)

@@ -189,7 +189,7 @@ pub struct RunArgs {
     #[arg(
         long,
         value_name = "N",
-        default_value = "256",
+        default_value = "1024",
         env = "PLAINSIGHT_SAMPLE_ONE_IN",
         help_heading = "Limits"
     )]
@@ -201,7 +201,7 @@ pub struct RunArgs {
     #[arg(
         long,
         value_name = "N",
-        default_value_t = 65_536,
+        default_value_t = 32_768,
         value_parser = clap::value_parser!(u32).range(64..=16_777_216),
         env = "PLAINSIGHT_MAX_FLOWS",
         help_heading = "Limits"
@@ -490,7 +490,7 @@ mod tests {
         let command = Cli::try_parse_from(["plainsight", "run"]).unwrap().command;
         let Command::Run(run) = command else { panic!("{command:?}") };
         assert_eq!(run.interfaces.to_string(), "auto");
-        assert_eq!((run.scan_window, run.sample_one_in.get()), (4096, 256));
+        assert_eq!((run.scan_window, run.sample_one_in.get()), (4096, 1024));
         assert!((run.scan_budget - 2.0).abs() < f64::EPSILON);
     }
 }

@@ -7,6 +7,8 @@
     reason = "a test panics where something is not as it should be"
 )]
 
+#[path = "programs/compare.rs"]
+mod compare;
 #[path = "programs/kernel.rs"]
 mod kernel;
 #[path = "programs/table.rs"]
@@ -16,71 +18,17 @@ use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path};
 
 use detector_ebpf::{
     counter::Counter,
-    edge::{EdgeKey, EdgeValue},
     evidence::Evidence,
     host::{Host, Settings},
     names,
 };
 use detector_tests::{netns, pcap};
 
+use compare::{Passed, compare, on_host};
 use kernel::Kernel;
 
 /// A test run takes no more than a page, and captures hold what the hook saw: segments of many times this.
 const SEGMENT: usize = 1448;
-
-/// A frame and whether the pod behind the interface sent it.
-type Passed = (Vec<u8>, bool);
-
-/// What frames have left in maps and counters, without times.
-#[derive(Debug, PartialEq, Eq)]
-struct Left {
-    edges: BTreeMap<String, String>,
-    counters: BTreeMap<&'static str, u64>,
-    events: usize,
-    server_names: Vec<Vec<u8>>,
-    flows: usize,
-}
-
-fn left(
-    edges: Vec<(EdgeKey, EdgeValue)>,
-    counters: [u64; Counter::COUNT as usize],
-    (events, server_names): (usize, Vec<Vec<u8>>),
-    flows: usize,
-) -> Left {
-    let edges = edges
-        .into_iter()
-        .map(|(key, value)| {
-            (format!("{key:?}"), format!("{:?}", EdgeValue { first_ns: 0, last_ns: 0, ..value }))
-        })
-        .collect();
-    let counters = Counter::ALL
-        .iter()
-        .zip(counters)
-        .filter(|(_, count)| *count != 0)
-        .map(|(counter, count)| (counter.name(), count))
-        .collect();
-    Left { edges, counters, events, server_names, flows }
-}
-
-fn on_host(frames: &[Passed], sample_below: u32) -> Left {
-    let host = Host::new(kernel::IFINDEX, Settings { sample_below, ..Settings::default() });
-    for (frame, from_pod) in frames {
-        host.packet(frame, 1, *from_pod);
-    }
-    assert!(host.filter_is_exact());
-    let names = host.take_hellos().iter().map(|hello| hello.hello.server_name().to_vec()).collect();
-    left(host.edges(), host.counters(), (host.take_events().len(), names), host.flows())
-}
-
-/// Runs the frames through the kernel and, as far as it takes them, on the host: both must say the same.
-fn compare(kernel: &mut Kernel, frames: &[Passed], sample_below: u32, name: &str) {
-    kernel.reset();
-    let taken: Vec<Passed> =
-        frames.iter().filter(|(frame, from_pod)| kernel.packet(frame, *from_pod)).cloned().collect();
-    kernel.assert_filter_is_exact();
-    let found = left(kernel.edges(), kernel.counters(), kernel.events(), kernel.flows());
-    assert_eq!(found, on_host(&taken, sample_below), "{name}: the kernel, and the host");
-}
 
 /// Frames of a capture, which was taken at the interface of the server's pod.
 fn capture(name: &str) -> Vec<Passed> {
@@ -144,6 +92,7 @@ fn every_frame_of_the_table_gives_in_the_kernel_what_it_gives_on_the_host() {
             (case.check)(&host.counters, &host.edges);
             compare(&mut kernel, &case.frames, sample_below, case.name);
         }
+        kernel.assert_filter_is_exact();
     }
 }
 
@@ -158,6 +107,7 @@ fn every_capture_gives_in_the_kernel_what_it_gives_on_the_host() {
         assert!(!on_host(&frames, 0).edges.is_empty(), "{name} has no verdict");
         compare(&mut kernel, &frames, 0, &name);
     }
+    kernel.assert_filter_is_exact();
 }
 
 #[test]
@@ -172,6 +122,7 @@ fn a_capture_that_is_met_in_the_middle_gives_in_the_kernel_what_it_gives_on_the_
             compare(&mut kernel, &frames, u32::MAX, &name);
         }
     }
+    kernel.assert_filter_is_exact();
 }
 
 #[test]

@@ -57,7 +57,11 @@ fn seed(name: &str, frames: &[Vec<u8>]) {
         write("stream", &format!("{name}-{index}"), &cut);
         if let Some(rest) = stream.strip_prefix(&[0x16, 3]) {
             let server = rest.get(3) == Some(&2);
-            write("hello", &format!("{name}-{index}"), &[&[u8::from(server) | 3 << 3, 1, 60, 0], &stream[11..]].concat());
+            write(
+                "hello",
+                &format!("{name}-{index}"),
+                &[&[u8::from(server) | 3 << 3, 1, 60, 0], &stream[11..]].concat(),
+            );
         }
     }
     for (index, input) in inputs.values().enumerate() {
