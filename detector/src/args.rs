@@ -5,7 +5,7 @@ use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 
-use crate::{findings::Severity, interfaces::Select};
+use crate::{cluster::Selector, findings::Severity, interfaces::Select};
 
 /// Finds plaintext MCP, and who speaks it, on the wire of a Kubernetes node.
 ///
@@ -30,6 +30,15 @@ pub enum Command {
     /// to standard error. Ends with status 0 on SIGTERM and Ctrl-C, 1 on a failure, 64 on wrong usage; a
     /// second Ctrl-C ends it at once.
     Run(Box<RunArgs>),
+    /// Say what declared policy leaves open, workload by workload, without looking at traffic
+    ///
+    /// Needs no privileges. Ends with status 2 when something of --fail-on or worse was found, 1 when a
+    /// manifest could not be read.
+    Audit(AuditArgs),
+    /// Say what holds for a pod and its ports, who is expected there, and which object decided each
+    Explain(ExplainArgs),
+    /// Print the definitions of Plainsight's own resources, for `kubectl apply -f -`
+    Crds,
     /// Read a capture file and report what `run` would have reported
     ///
     /// Reads pcap and pcapng of Ethernet, Linux cooked (`tcpdump -i any`) and raw IP, in flat memory, and
@@ -221,6 +230,84 @@ pub struct RunArgs {
     pub flow_idle: NonZeroU32,
 }
 
+/// Flags of `audit`.
+#[derive(Debug, Args)]
+#[command(after_help = AUDIT_HELP)]
+pub struct AuditArgs {
+    /// Kubernetes YAML or JSON, files or folders: pods or workloads, services, namespaces, policy
+    #[arg(long, value_name = "PATH", required = true, env = "PLAINSIGHT_MANIFESTS")]
+    pub manifests: Vec<PathBuf>,
+
+    /// How to write the report
+    #[arg(long, value_name = "FORMAT", default_value = "table", env = "PLAINSIGHT_FORMAT")]
+    pub format: ReportFormat,
+
+    /// End with status 2 if there is a finding of this severity or a worse one
+    #[arg(long, value_name = "SEVERITY", env = "PLAINSIGHT_FAIL_ON")]
+    pub fail_on: Option<Severity>,
+
+    /// Labels of pods that speak MCP, such as `mcp=true,tier=tools`
+    ///
+    /// Beside those whose Service says so by `appProtocol` or by a port called mcp.
+    #[arg(long, value_name = "LABEL=VALUE[,…]", value_parser = selector, env = "PLAINSIGHT_MCP_SELECTOR")]
+    pub mcp_selector: Option<Selector>,
+}
+
+/// Flags of `explain`.
+#[derive(Debug, Args)]
+pub struct ExplainArgs {
+    /// The pod, or a workload: NAME or NAMESPACE/NAME
+    #[arg(value_name = "[NAMESPACE/]POD")]
+    pub pod: String,
+
+    /// The port of the pod [default: all that are known]
+    #[arg(value_name = "PORT")]
+    pub port: Option<u16>,
+
+    /// The namespace of the pod
+    #[arg(short, long, value_name = "NAMESPACE", default_value = "default", env = "PLAINSIGHT_NAMESPACE")]
+    pub namespace: String,
+
+    /// Kubernetes YAML or JSON, files or folders
+    #[arg(long, value_name = "PATH", required = true, env = "PLAINSIGHT_MANIFESTS")]
+    pub manifests: Vec<PathBuf>,
+
+    /// How to write the answer
+    #[arg(long, value_name = "FORMAT", default_value = "text", env = "PLAINSIGHT_FORMAT")]
+    pub format: ExplainFormat,
+}
+
+/// How a report is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ReportFormat {
+    /// For a terminal.
+    Table,
+    /// For programs.
+    Json,
+    /// SARIF 2.1.0, for code scanning.
+    Sarif,
+    /// For a comment or a wiki, with the fixes.
+    Markdown,
+}
+
+/// How an explanation is written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum ExplainFormat {
+    /// In words.
+    Text,
+    /// For programs.
+    Json,
+}
+
+fn selector(text: &str) -> Result<Selector, String> {
+    let label = |part: &str| match part.split_once('=') {
+        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
+        _ => Err(format!("{part:?}: expected label=value")),
+    };
+    let labels: Vec<(String, String)> = text.split(',').map(label).collect::<Result<_, _>>()?;
+    Ok(Selector { match_labels: labels.into_iter().collect(), ..Selector::default() })
+}
+
 /// Flags of `replay`.
 #[derive(Debug, Args)]
 #[command(after_help = REPLAY_AFTER_HELP)]
@@ -313,6 +400,16 @@ pub enum LogFormat {
     Json,
 }
 
+const AUDIT_HELP: &str = "\
+Examples:
+  # What is in the repository, as a gate:
+  plainsight audit --manifests deploy/ --fail-on high
+
+  # What is in the cluster:
+  kubectl get pods,services,namespaces,configmaps,peerauthentications,destinationrules,\
+authorizationpolicies.security.istio.io -A -o yaml > cluster.yaml
+  plainsight audit --manifests cluster.yaml --format markdown";
+
 const AFTER_HELP: &str = "\
 Examples:
   # Who is who from a dump, findings on the terminal:
@@ -349,9 +446,10 @@ mod tests {
     fn the_definition_is_sound_and_every_flag_has_its_variable() {
         let command = Cli::command();
         command.clone().debug_assert();
-        // A replay is one command over one file: it takes nothing from its surroundings.
-        let daemons = command.get_subcommands().filter(|command| command.get_name() != "replay");
-        let arguments = daemons.flat_map(|command| command.get_arguments());
+        // Those that run in a pod; the others are for a person at a terminal.
+        let daemon =
+            command.get_subcommands().filter(|command| ["run", "coverage"].contains(&command.get_name()));
+        let arguments = daemon.flat_map(|command| command.get_arguments());
         for argument in arguments.filter(|argument| argument.get_id() != "help") {
             let expected =
                 format!("PLAINSIGHT_{}", argument.get_long().unwrap().replace('-', "_").to_uppercase());

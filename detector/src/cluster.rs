@@ -5,6 +5,8 @@
 //! to the [`Store`]; nothing above knows which source filled it. Only this module knows the shape of
 //! Kubernetes objects.
 
+pub mod crds;
+mod declared;
 mod identity;
 pub mod kubernetes;
 mod manifests;
@@ -16,8 +18,9 @@ mod wire;
 mod workload;
 
 pub use self::{
+    declared::deadline,
     identity::{TrustDomain, trust_domain_of_mesh_config},
-    manifests::{ManifestError, ManifestSource, Manifests, read},
+    manifests::{ManifestError, ManifestSource, Manifests, read, read_str},
     mesh::Mesh,
     selector::{Labels, Selector},
     store::{Backend, Census, Holder, Seen, SharedStore, Spoof, Store},

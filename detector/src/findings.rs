@@ -2,10 +2,18 @@
 //!
 //! [`evaluate`] is a pure function of a flow and of what policy says of it. [`Ledger`] remembers what was
 //! told, so that a repetition is silent; a finding that got worse or has new evidence is news.
+//!
+//! Severities: MCP and credentials raise, served raises over refused, and an exception that somebody answers
+//! for lowers to `info`. A port that a mesh's policy exempts takes away the reproach of breaking policy, not
+//! that of MCP or credentials in the clear: nobody answers for those by a mode.
 
 mod catalogue;
 mod fix;
 mod ledger;
+mod plaintext;
+pub(crate) mod posture;
+mod source;
+mod tls;
 
 use detector_ebpf::{
     evidence::Evidence,
@@ -17,8 +25,8 @@ pub use self::{
     ledger::Ledger,
 };
 use crate::{
-    flows::{End, Flow},
-    policy::{Expectation, PolicyView},
+    flows::{End, Flow, Timestamp},
+    policy::{PolicyView, is_proxy_port},
 };
 
 /// Something that an operator should know of a flow.
@@ -41,131 +49,110 @@ pub struct Finding {
 /// What is cried about.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Rules {
-    /// Whether plaintext that is neither MCP nor carries credentials is a finding.
+    /// Whether plaintext that is neither MCP nor carries credentials nor is against a policy is a finding.
     pub plaintext_other: bool,
 }
 
 /// What is to be said of a flow.
 #[must_use]
 pub fn evaluate(flow: &Flow, policy: &PolicyView, rules: Rules) -> Vec<Finding> {
-    let mut findings = Vec::new();
-    if flow.verdict == Verdict::Plaintext && !is_probe(flow) {
-        findings.extend(plaintext(flow, rules));
+    if is_the_meshs_own(flow) {
+        return Vec::new();
     }
-    findings.extend(source(flow, policy));
+    let mut findings = Vec::new();
+    match flow.verdict {
+        Verdict::Plaintext if !is_probe(flow) && !is_scrape(flow) => {
+            findings.extend(plaintext::of_content(flow, policy, rules));
+            findings.extend(plaintext::of_mode(flow, policy, rules));
+            findings.extend(plaintext::of_client(flow, policy));
+        }
+        Verdict::Tls => {
+            findings.extend(tls::not_mesh(flow, policy));
+            findings.extend(tls::weak(flow));
+        }
+        _ => {}
+    }
+    if !is_scrape(flow) {
+        findings.extend(source::of(flow, policy));
+    }
+    except(flow, policy, &mut findings);
     findings
 }
 
+/// Lowers what an exception stands for, and tells of exceptions that stood and have ended.
+fn except(flow: &Flow, policy: &PolicyView, findings: &mut Vec<Finding>) {
+    let mut ended = Vec::new();
+    for finding in &mut *findings {
+        if let Some(exception) = policy.exception(finding.id.as_str()) {
+            finding.severity = Severity::Info;
+            finding.why.push_str(&format!(
+                "; {} answers for it until {}: {}",
+                exception.owner,
+                day(exception.expires),
+                exception.reason
+            ));
+        } else if let Some(exception) = policy.expired(finding.id.as_str())
+            && finding.severity > Severity::Info
+            && !ended.contains(&exception)
+        {
+            ended.push(exception);
+        }
+    }
+    findings.extend(ended.into_iter().map(|exception| Finding {
+        id: FindingId::ExceptionExpired,
+        severity: Severity::Low,
+        flow: flow.clone(),
+        why: format!(
+            "{} excepted this traffic until {} and the traffic goes on; {} answered for it: {}",
+            exception.key(),
+            day(exception.expires),
+            exception.owner,
+            exception.reason
+        ),
+        fix: fix::ended(exception),
+        decided_by: Some(exception.key().field("spec.expires").to_string()),
+    }));
+}
+
+fn day(time: Timestamp) -> String {
+    jiff::Timestamp::from_nanosecond(time.0.into())
+        .map_or_else(|_out_of_range| "the end of time".to_owned(), |time| format!("{time:.0}"))
+}
+
 /// A kubelet's probe. The `User-Agent` alone proves nothing, for anybody can send it: it must come from a
-/// node as well.
+/// node as well, or from the address that Istio's ambient mode gives to the kubelet.
 fn is_probe(flow: &Flow) -> bool {
-    matches!(flow.client, End::Node { .. })
+    const AMBIENT: [std::net::IpAddr; 2] = [
+        std::net::IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 7, 127)),
+        std::net::IpAddr::V6(std::net::Ipv6Addr::new(
+            0xfd16, 0x9254, 0x7127, 0x1337, 0xffff, 0xffff, 0xffff, 0xffff,
+        )),
+    ];
+    let kubelet = matches!(flow.client, End::Node { .. }) || AMBIENT.contains(&flow.client.address());
+    kubelet
         && flow.protocol != Protocol::Mcp
         && (flow.evidence.any(Evidence::KUBE_PROBE) || !flow.credentials())
 }
 
-fn plaintext(flow: &Flow, rules: Rules) -> Option<Finding> {
-    let outcome = if flow.served() { "and the server answered" } else { "and no answer was seen" };
-    let (client, server) = (catalogue::describe(&flow.client), catalogue::describe(&flow.server));
-    let port = flow.port;
-    let (id, severity, why) = match (flow.protocol, flow.credentials()) {
-        (Protocol::Mcp, credentials) => {
-            let severity = if credentials { Severity::Critical } else { Severity::High };
-            let with = if credentials { " with credentials" } else { "" };
-            let why = format!(
-                "{client} speaks MCP{with} to {server} on port {port} in plaintext, so anyone on the path can read and change tool calls, {outcome}"
-            );
-            (FindingId::PlaintextMcp, severity, why)
-        }
-        (_, true) => {
-            let why = format!(
-                "{client} sends credentials to {server} on port {port} in plaintext, so anyone on the path can take and use them, {outcome}"
-            );
-            (FindingId::PlaintextCredentials, Severity::Medium, why)
-        }
-        (protocol, false) if rules.plaintext_other => {
-            let protocol = protocol.name();
-            let why =
-                format!("{client} speaks {protocol} to {server} on port {port} in plaintext, {outcome}");
-            (FindingId::PlaintextOther, Severity::Info, why)
-        }
-        _ => return None,
-    };
-    let severity = if flow.served() { severity } else { severity.lower() };
-    Some(Finding { id, severity, flow: flow.clone(), why, fix: fix::encrypt(flow), decided_by: None })
+/// A scrape of metrics where the pod says that they may be fetched.
+fn is_scrape(flow: &Flow) -> bool {
+    flow.server.pod().is_some_and(|pod| pod.proxy.scrape_port == Some(flow.port))
+        && flow.protocol == Protocol::Http1
+        && !flow.credentials()
 }
 
-/// A client that policy does not expect, or that nobody knows.
-fn source(flow: &Flow, policy: &PolicyView) -> Option<Finding> {
-    // A node is the kubelet or an agent on it: it has no service account that a declaration could name.
-    if matches!(flow.client, End::Node { .. }) {
-        return None;
-    }
-    if let End::Spoofed { .. } = flow.client {
-        return Some(spoofed(flow));
-    }
-    let risky = flow.protocol == Protocol::Mcp || flow.credentials();
-    let plaintext = flow.verdict == Verdict::Plaintext;
-    let severity = match (plaintext, risky) {
-        (true, true) => Severity::High,
-        _ => Severity::Medium,
-    };
-    let severity = if plaintext && !flow.served() { severity.lower() } else { severity };
-    let (client, server) = (catalogue::describe(&flow.client), catalogue::describe(&flow.server));
-    let port = flow.port;
-    let finding =
-        |id, why, fix, decided_by| Some(Finding { id, severity, flow: flow.clone(), why, fix, decided_by });
-    match (&flow.client, &policy.source) {
-        (End::Unknown { .. }, Expectation::Unexpected { by }) if policy.identities => finding(
-            FindingId::UnidentifiedSource,
-            format!(
-                "{client} calls {server} on port {port}, whose callers are declared, and no pod, service or node is known to have that address"
-            ),
-            fix::known_sources_only(flow),
-            Some(decided_by(&by.name)),
-        ),
-        (End::Unknown { .. }, Expectation::NoPolicy) if policy.identities && plaintext && risky => finding(
-            FindingId::UnidentifiedSource,
-            format!(
-                "{client} calls {server} on port {port}, and no pod, service or node is known to have that address"
-            ),
-            fix::known_sources_only(flow),
-            None,
-        ),
-        (End::Unknown { .. }, _) => None,
-        (_, Expectation::Unexpected { by }) => finding(
-            FindingId::UnexpectedSource,
-            format!(
-                "{client} calls {server} on port {port}, and ExpectedSources {} does not name it",
-                by.name
-            ),
-            fix::expect(flow, by),
-            Some(decided_by(&by.name)),
-        ),
-        (_, Expectation::Expected { .. } | Expectation::NoPolicy) => None,
-    }
+/// Health, metrics and probes of the proxy itself: plaintext by design, and no policy is about them.
+fn is_the_meshs_own(flow: &Flow) -> bool {
+    let mesh = flow.server.pod().and_then(|pod| pod.proxy.mesh());
+    mesh.is_some_and(|mesh| is_proxy_port(mesh, flow.port)) && flow.protocol != Protocol::Mcp
 }
 
-/// A pod that sends with another's address: policy by address and every log would name the other.
-fn spoofed(flow: &Flow) -> Finding {
-    let (client, server) = (catalogue::describe(&flow.client), catalogue::describe(&flow.server));
-    let severity = if flow.served() { Severity::Critical } else { Severity::High };
-    Finding {
-        id: FindingId::SpoofedSource,
-        severity,
-        flow: flow.clone(),
-        why: format!(
-            "{client}, calls {server} on port {}: whoever trusts the address trusts the wrong pod",
-            flow.port
-        ),
-        fix: fix::stop_spoofing(flow),
-        decided_by: None,
-    }
+/// Whether MCP or credentials went over the wire.
+fn is_risky(flow: &Flow) -> bool {
+    flow.protocol == Protocol::Mcp || flow.credentials()
 }
 
-fn decided_by(name: &crate::cluster::objects::Name) -> String {
-    format!("ExpectedSources {name}, spec.serviceAccounts")
-}
-
+#[cfg(test)]
+mod seed;
 #[cfg(test)]
 mod tests;

@@ -11,6 +11,7 @@ mod flow;
 mod hello;
 mod part;
 mod time;
+mod tls;
 
 use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
 
@@ -26,6 +27,7 @@ pub use self::{
     flow::{Flow, FlowId, News, Update},
     hello::TlsNames,
     time::{Clock, Timestamp},
+    tls::TlsSeen,
 };
 use self::{
     end::{Resolved, resolve},
@@ -408,6 +410,7 @@ impl Flows {
             evidence: both.evidence,
             methods: both.methods,
             tls: state.tls.clone(),
+            offered: both.offered,
             connections: connections.max(before.map_or(0, |flow| flow.connections)),
             with_credentials: both
                 .with_credentials
@@ -424,7 +427,7 @@ impl Flows {
             Some(before)
                 if before.evidence != flow.evidence
                     || before.methods != flow.methods
-                    || before.tls != flow.tls =>
+                    || before.offered != flow.offered =>
             {
                 News::Evidence
             }

@@ -8,6 +8,8 @@
 pub mod admin;
 pub mod app;
 pub mod args;
+pub mod audit;
+pub mod cli;
 pub mod cluster;
 pub mod config;
 pub mod coverage;

@@ -10,6 +10,7 @@ use clap::Parser as _;
 use detector::{
     app,
     args::{Cli, Command, CoverageArgs, LogFormat, ReplayArgs, RunArgs},
+    cli,
     config::{Config, ConfigError},
     coverage, replay,
 };
@@ -37,8 +38,19 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Run(args) => run(*args),
         Command::Replay(args) => replay(args),
+        Command::Audit(args) => finish(cli::audit(args)),
+        Command::Crds => finish(cli::crds().map(|()| ExitCode::SUCCESS)),
+        Command::Explain(args) => finish(cli::explain(args).map(|()| ExitCode::SUCCESS)),
         Command::Coverage(CoverageArgs { admin }) => coverage(admin),
     }
+}
+
+/// The end of a command that looks once.
+fn finish(result: anyhow::Result<ExitCode>) -> ExitCode {
+    result.unwrap_or_else(|error| {
+        eprintln!("error: {error:#}");
+        ExitCode::FAILURE
+    })
 }
 
 fn run(args: RunArgs) -> ExitCode {

@@ -1,138 +1,194 @@
-//! Owns what should have been: which sources a server's declared policy expects.
+//! Owns what should have been: whether a port takes plaintext, which sources a server expects, what a
+//! client sends, and which exceptions are declared.
 //!
-//! Pure: the store's objects in, a decision and the object that made it out. Today `ExpectedSources` alone
-//! speaks; what the objects of Istio and Linkerd say of the same question joins [`PolicyView`].
+//! Pure: objects in, a decision out, with the object and field that made it. Meshes' objects are in
+//! [`istio`] and [`linkerd`], our own in [`own`]; [`PolicySet`] holds all and answers. A caller is judged by
+//! the identity that its pod could prove: whether it did is a question of the mode, not of the source.
 
-use std::sync::Arc;
+pub mod decision;
+mod effective;
+pub mod index;
+pub mod istio;
+pub mod linkerd;
+pub mod matching;
+pub mod own;
+pub mod pod;
+mod set;
 
+pub use self::{
+    decision::{Answer, Decider, Kind, ObjectKey, Ruling},
+    effective::{ClientTls, Declared, Dialled, PortMode, Sends, identity, is_proxy_port},
+    pod::{MeshKind, PodMesh, PodParts},
+    set::{PolicyObject, PolicySet},
+};
+
+use std::{net::IpAddr, sync::Arc};
+
+use self::own::TrafficException;
 use crate::{
     cluster::{
-        Store,
-        objects::{ExpectedSources, Name},
+        Holder, Store,
+        objects::{ExpectedSources, Pod, Service, TargetPort},
     },
-    flows::{End, Flow},
+    flows::{End, Flow, Timestamp},
 };
 
 /// What policy says of a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct PolicyView {
     /// Whether the client is expected.
-    pub source: Expectation,
+    pub source: Ruling,
+    /// The declaration of ours that decided it, where one did.
+    pub sources: Option<Arc<ExpectedSources>>,
+    /// What holds for the server's port.
+    pub mode: Option<PortMode>,
+    /// What the client is expected to send.
+    pub client: Option<ClientTls>,
+    /// The host of the `DestinationRule` that decided what the client sends, where one did.
+    pub rule_host: Option<Box<str>>,
+    /// The server of Linkerd that the port has.
+    pub server: Option<Arc<str>>,
+    /// The exceptions that are about the flow, oldest first.
+    pub exceptions: Vec<Exception>,
     /// Whether identities are known at all: if not, an unknown client means nothing.
     pub identities: bool,
 }
 
-/// Whether a client is expected.
+/// An exception that is about a flow.
 #[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Expectation {
-    /// A declaration names it.
-    Expected {
-        /// The declaration.
-        by: Name,
-    },
-    /// Declarations select the server, and none names the client.
-    Unexpected {
-        /// The first of them by name.
-        by: Arc<ExpectedSources>,
-    },
-    /// Nothing is declared for the server.
-    NoPolicy,
+pub struct Exception {
+    /// The object.
+    pub object: TrafficException,
+    /// Whether it had ended when the flow was last seen.
+    pub expired: bool,
+}
+
+impl Default for PolicyView {
+    fn default() -> Self {
+        Self {
+            source: Ruling::new(Answer::NoPolicy, Decider::Default("no policy applies")),
+            sources: None,
+            mode: None,
+            client: None,
+            rule_host: None,
+            server: None,
+            exceptions: Vec::new(),
+            identities: true,
+        }
+    }
 }
 
 impl PolicyView {
     /// What the policy in `store` says of `flow`.
     #[must_use]
     pub fn of(store: &Store, flow: &Flow) -> Self {
-        Self { source: expectation(store, &flow.client, &flow.server), identities: !store.is_blind() }
+        let identities = !store.is_blind();
+        let Some(server) = flow.server.pod() else { return Self { identities, ..Self::default() } };
+        let service = match &flow.server {
+            End::Service { service, .. } => Some(Arc::clone(service)),
+            other => match store.lookup(other.address()) {
+                Some(Holder::Service(service)) => Some(service),
+                _ => None,
+            },
+        };
+        // A service's port is not its pods': policy is about the pods'.
+        let port = match (&flow.server, &service) {
+            (End::Service { .. }, Some(service)) => target(service, flow.port, server).unwrap_or(flow.port),
+            _ => flow.port,
+        };
+        let dialled = service.as_deref().and_then(|service| {
+            let port = match &flow.server {
+                End::Service { .. } => Some(flow.port),
+                _ => dialled_port(service, flow.port, server),
+            };
+            Some(Dialled { service: &service.name, port: port? })
+        });
+        let address = flow.client.address();
+        let client = match &flow.client {
+            End::Pod { pod, .. } => Some(&**pod),
+            _ => None,
+        };
+        Self {
+            identities,
+            ..Self::of_edge(store.policy(), client, address, server, port, dialled, flow.last_seen)
+        }
+    }
+
+    /// What the policy in `set` says of connections from `client` at `address` to `port` of a server's pod.
+    #[must_use]
+    pub fn of_edge(
+        set: &PolicySet,
+        client: Option<&Pod>,
+        address: IpAddr,
+        server: &Pod,
+        port: u16,
+        dialled: Option<Dialled<'_>>,
+        now: Timestamp,
+    ) -> Self {
+        let caller = client.map(identity);
+        let source = set.admits(server, port, caller, address);
+        let told = client.map(|client| set.client_tls(client, server, port, address, dialled));
+        let sources = source.decided_by.object().filter(|object| object.kind == Kind::ExpectedSources);
+        Self {
+            sources: sources.and_then(|key| match set.object(key)? {
+                PolicyObject::ExpectedSources(object) => Some(Arc::new(object.clone())),
+                _ => None,
+            }),
+            source,
+            mode: set.mode(server, port, Some(address)),
+            server: set.server(server, port).map(|server| Arc::clone(&server.meta.name.name)),
+            rule_host: told.as_ref().and_then(|told| match set.object(told.decided_by.object()?)? {
+                PolicyObject::DestinationRule(rule) => Some(rule.full_host().into()),
+                _ => None,
+            }),
+            client: told,
+            exceptions: set
+                .exceptions(server, port, caller, address)
+                .into_iter()
+                .map(|object| Exception { expired: object.has_expired(now), object: object.clone() })
+                .collect(),
+            identities: true,
+        }
+    }
+
+    /// The exception that stands for a finding.
+    #[must_use]
+    pub fn exception(&self, id: &str) -> Option<&TrafficException> {
+        let standing = self.exceptions.iter().filter(|exception| !exception.expired);
+        standing.map(|exception| &exception.object).find(|object| object.is_about(id))
+    }
+
+    /// The exception that stood for a finding and has ended, where no other stands.
+    #[must_use]
+    pub fn expired(&self, id: &str) -> Option<&TrafficException> {
+        if self.exception(id).is_some() {
+            return None;
+        }
+        self.exceptions.iter().map(|exception| &exception.object).find(|object| object.is_about(id))
     }
 }
 
-/// Whether declarations expect `client` at `server`. Several that select the same pod add up.
-fn expectation(store: &Store, client: &End, server: &End) -> Expectation {
-    let Some(pod) = server.pod() else { return Expectation::NoPolicy };
-    let mut deciding = None;
-    for sources in store.expected_sources(&pod.name.namespace) {
-        if !sources.selector.matches(&pod.labels) {
-            continue;
+/// The port of a pod behind `port` of a service.
+fn target(service: &Service, port: u16, pod: &Pod) -> Option<u16> {
+    let found = service.ports.iter().find(|candidate| candidate.port == port)?;
+    target_number(&found.target, pod)
+}
+
+/// The number of a port of a pod.
+pub(crate) fn target_number(target: &TargetPort, pod: &Pod) -> Option<u16> {
+    match target {
+        TargetPort::Number(number) => Some(*number),
+        TargetPort::Name(name) => {
+            pod.named_ports.iter().find(|(known, _)| known == name).map(|(_, number)| *number)
         }
-        if let End::Pod { pod: caller, .. } = client {
-            let named = sources.service_accounts.iter().any(|account| {
-                account.namespace == caller.name.namespace && account.name == caller.service_account
-            });
-            if named {
-                return Expectation::Expected { by: sources.name.clone() };
-            }
-        }
-        deciding.get_or_insert(sources);
     }
-    deciding.map_or(Expectation::NoPolicy, |by| Expectation::Unexpected { by })
+}
+
+/// The port of a service that leads to `port` of a pod.
+fn dialled_port(service: &Service, port: u16, pod: &Pod) -> Option<u16> {
+    let found = service.ports.iter().find(|candidate| target_number(&candidate.target, pod) == Some(port))?;
+    Some(found.port)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::{Expectation, expectation};
-    use crate::{
-        cluster::{
-            Labels, Selector, Store,
-            objects::{ExpectedSources, Name, Object},
-        },
-        flows::End,
-        testing,
-    };
-
-    fn sources(name: &str, app: &str, accounts: &[&str]) -> Object {
-        Object::ExpectedSources(ExpectedSources {
-            name: Name::new("mcp", name),
-            selector: Selector { match_labels: Labels::from_iter([("app", app)]), ..Selector::default() },
-            service_accounts: accounts.iter().map(|account| Name::new("mcp", *account)).collect(),
-        })
-    }
-
-    fn end(name: &str) -> End {
-        End::Pod {
-            pod: testing::pod("mcp", name, &["10.244.0.9"]).into(),
-            address: testing::ip("10.244.0.9"),
-        }
-    }
-
-    #[test]
-    fn without_a_declaration_there_is_no_policy() {
-        let mut store = Store::default();
-        store.apply(sources("other", "something-else", &["gateway"]));
-        assert_eq!(expectation(&store, &end("gateway"), &end("tools")), Expectation::NoPolicy);
-    }
-
-    #[test]
-    fn declarations_for_one_server_add_up() {
-        let mut store = Store::default();
-        store.apply(sources("a", "tools", &["gateway"]));
-        store.apply(sources("b", "tools", &["audit"]));
-        for (client, by) in [("gateway", "a"), ("audit", "b")] {
-            assert_eq!(
-                expectation(&store, &end(client), &end("tools")),
-                Expectation::Expected { by: Name::new("mcp", by) }
-            );
-        }
-        let Expectation::Unexpected { by } = expectation(&store, &end("rogue"), &end("tools")) else {
-            panic!("rogue is expected")
-        };
-        assert_eq!(by.name, Name::new("mcp", "a"));
-    }
-
-    #[test]
-    fn an_account_of_the_same_name_in_another_namespace_is_not_expected() {
-        let mut store = Store::default();
-        store.apply(sources("a", "tools", &["gateway"]));
-        let stranger = testing::pod("elsewhere", "gateway", &["10.244.0.9"]);
-        let client = End::Pod { pod: stranger.into(), address: testing::ip("10.244.0.9") };
-        assert!(matches!(expectation(&store, &client, &end("tools")), Expectation::Unexpected { .. }));
-    }
-
-    #[test]
-    fn an_address_outside_the_cluster_is_never_named() {
-        let mut store = Store::default();
-        store.apply(sources("a", "tools", &["gateway"]));
-        let client = End::External { address: testing::ip("203.0.113.9") };
-        assert!(matches!(expectation(&store, &client, &end("tools")), Expectation::Unexpected { .. }));
-    }
-}
+mod tests;

@@ -32,6 +32,7 @@ pub(crate) fn pod(namespace: &str, name: &str, addresses: &[&str]) -> Pod {
             labels: Labels::from_iter([("app", name), ("pod-template-hash", "abc")]),
             annotations: Labels::default(),
             named_ports: Arc::new([]),
+            proxy: Arc::default(),
         }),
     }
 }
@@ -41,8 +42,14 @@ pub(crate) fn service(name: &str, address: &str) -> Service {
     Service {
         name: Name::new("mcp", name),
         addresses: [ip(address)].into(),
-        ports: [ServicePort { name: "".into(), port: 80, node_port: None, target: TargetPort::Number(8000) }]
-            .into(),
+        ports: [ServicePort {
+            name: "".into(),
+            port: 80,
+            node_port: None,
+            target: TargetPort::Number(8000),
+            app_protocol: None,
+        }]
+        .into(),
         selector: Some(Selector { match_labels: Labels::from_iter([("app", name)]), ..Selector::default() }),
     }
 }

@@ -369,8 +369,8 @@ fn nothing_is_left_open() {
     rig.server.apply(pod("new", "10.244.0.6"));
     rig.comes_to_be("10.244.0.6", Some("pod mcp/new"));
     rig.eventually("as many watches", || rig.server.open_watches() == watches);
-    // One for each watch, and what the CRD and the trust domain are asked with.
-    assert!(rig.server.open_connections() <= watches + 4, "{}", rig.server.open_connections());
+    // One for each watch, and what the ten CRDs and the trust domain are asked with.
+    assert!(rig.server.open_connections() <= watches + 13, "{}", rig.server.open_connections());
     rig.stop();
     rig.eventually("closed", || rig.server.open_connections() == 0);
 }

@@ -87,7 +87,7 @@ pub struct KubernetesSource {
 }
 
 impl KubernetesSource {
-    /// A source that fills `store` with what identities need.
+    /// A source that fills `store` with what identities and policy need.
     #[must_use]
     pub fn new(access: Access, store: SharedStore, trust_domain: TrustDomain, timing: Timing) -> Self {
         store.write().await_source();
@@ -99,7 +99,7 @@ impl KubernetesSource {
             health: Health::default(),
             watches: Vec::new(),
         };
-        for (resource, kind) in resource::identities() {
+        for (resource, kind) in resource::identities().into_iter().chain(resource::policies()) {
             source.watch(resource, Box::new(StoreSink::new(store.clone(), kind)));
         }
         source

@@ -13,7 +13,11 @@ use std::{
 use serde_json::{Map, Value};
 use tokio_util::sync::CancellationToken;
 
-use super::{objects::Object, store::SharedStore, wire};
+use super::{
+    objects::{Object, Pod},
+    store::SharedStore,
+    wire,
+};
 use crate::readiness::BlockReady;
 
 /// What a set of files held.
@@ -21,6 +25,8 @@ use crate::readiness::BlockReady;
 pub struct Manifests {
     /// The objects of the kinds that are used.
     pub objects: Vec<Object>,
+    /// Pod templates of workloads, as pods without addresses: what would run.
+    pub templates: Vec<Pod>,
     /// Documents and files that could not be used.
     pub errors: Vec<ManifestError>,
     /// Files that were read.
@@ -83,6 +89,14 @@ pub fn read(paths: &[PathBuf]) -> Manifests {
             Err(source) => manifests.errors.push(ManifestError::Unreadable { path: file, source }),
         }
     }
+    manifests
+}
+
+/// Reads a text as if it stood in a file called `name`.
+#[must_use]
+pub fn read_str(name: &str, text: &str) -> Manifests {
+    let mut manifests = Manifests { files: 1, ..Manifests::default() };
+    read_text(Path::new(name), text, &mut manifests);
     manifests
 }
 
@@ -247,6 +261,11 @@ fn take(path: &Path, document: usize, value: Value, into: &mut Manifests) {
         Some(_) => refuse(kind, "items: expected a list".to_owned()),
         None => {
             let object = Describe(Some(&kind), &members).to_string();
+            match wire::template(&api_version, &kind, &members) {
+                Ok(None) => {}
+                Ok(Some(pod)) => return into.templates.push(pod),
+                Err(error) => return refuse(object, error.to_string()),
+            }
             match wire::decode(&api_version, &kind, Value::Object(members)) {
                 Ok(Some(object)) => into.objects.push(object),
                 Ok(None) => into.ignored += 1,

@@ -17,6 +17,7 @@ use super::{
     selector::{Labels, Selector},
     workload::{Workload, WorkloadKind},
 };
+use crate::policy::{Kind as PolicyKind, ObjectKey, PodMesh, PolicyObject};
 
 /// What a source hands to the store.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -37,6 +38,8 @@ pub enum Object {
     Owner(Owner),
     /// Plainsight's own declaration of the sources that a workload expects.
     ExpectedSources(ExpectedSources),
+    /// A policy object of a mesh, or an exception of our own.
+    Policy(Box<PolicyObject>),
 }
 
 /// Names one object of the store.
@@ -67,6 +70,8 @@ pub enum ObjectRef {
     Owner(OwnerKind, Name),
     /// A declaration of expected sources.
     ExpectedSources(Name),
+    /// A policy object.
+    Policy(ObjectKey),
 }
 
 /// The kind of an object of the store.
@@ -88,6 +93,8 @@ pub enum Kind {
     Owner(OwnerKind),
     /// Declarations of expected sources.
     ExpectedSources,
+    /// Policy objects.
+    Policy(PolicyKind),
 }
 
 /// A namespace and a name in it.
@@ -175,6 +182,8 @@ pub struct PodTemplate {
     pub annotations: Labels,
     /// Ports of its containers that have a name, for services that point at one by name.
     pub named_ports: Arc<[(Arc<str>, u16)]>,
+    /// What it says of meshes.
+    pub proxy: Arc<PodMesh>,
 }
 
 /// The addresses of a pod: one of each family at most, as the API server demands.
@@ -253,6 +262,8 @@ pub struct ServicePort {
     pub node_port: Option<u16>,
     /// The port on the pods.
     pub target: TargetPort,
+    /// The protocol that it says it speaks.
+    pub app_protocol: Option<Arc<str>>,
 }
 
 /// The port on the pods behind a service.
@@ -287,12 +298,14 @@ pub struct Node {
 }
 
 /// A namespace.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Namespace {
     /// Its name.
     pub name: Arc<str>,
     /// Its labels: meshes are switched on by them.
     pub labels: Labels,
+    /// Its annotations, those that meshes heed and our own.
+    pub annotations: Labels,
 }
 
 /// A service account.
@@ -358,6 +371,7 @@ impl Object {
             Self::ServiceAccount(account) => ObjectRef::ServiceAccount(account.name.clone()),
             Self::Owner(owner) => ObjectRef::Owner(owner.kind, owner.name.clone()),
             Self::ExpectedSources(sources) => ObjectRef::ExpectedSources(sources.name.clone()),
+            Self::Policy(object) => ObjectRef::Policy(object.key()),
         }
     }
 }

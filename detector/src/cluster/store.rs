@@ -19,6 +19,7 @@ use super::objects::{
     EndpointSlice, ExpectedSources, Kind, Name, Namespace, Node, Object, ObjectRef, Owner, Pod, Service,
     ServicePort, TargetPort, Uid,
 };
+use crate::policy::{Kind as PolicyKind, ObjectKey, PolicyObject, PolicySet};
 
 /// Who has an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -84,6 +85,7 @@ pub struct Store {
     namespaces: HashMap<Arc<str>, Namespace>,
     service_accounts: HashSet<Name>,
     expected_sources: HashMap<Name, Arc<ExpectedSources>>,
+    policy: PolicySet,
     local_node: Arc<str>,
     local_addresses: Box<[IpAddr]>,
     links: Links,
@@ -107,8 +109,10 @@ impl Store {
             Object::Owner(Owner { kind, name, workload }) => self.pods.apply_owner(kind, name, workload),
             Object::ExpectedSources(sources) => {
                 let sources = Arc::new(sources);
+                self.policy.apply(PolicyObject::ExpectedSources(ExpectedSources::clone(&sources)));
                 self.expected_sources.insert(sources.name.clone(), Arc::clone(&sources)) != Some(sources)
             }
+            Object::Policy(object) => self.policy.apply(*object),
         };
         self.generation += u64::from(changed);
     }
@@ -126,7 +130,12 @@ impl Store {
                 self.pods.delete_owner(*kind, name);
                 false
             }
-            ObjectRef::ExpectedSources(name) => self.expected_sources.remove(name).is_some(),
+            ObjectRef::ExpectedSources(name) => {
+                let kind = PolicyKind::ExpectedSources;
+                self.policy.delete(&ObjectKey { kind, name: name.clone() });
+                self.expected_sources.remove(name).is_some()
+            }
+            ObjectRef::Policy(key) => self.policy.delete(key),
         };
         self.generation += u64::from(changed);
     }
@@ -153,6 +162,7 @@ impl Store {
             Kind::ExpectedSources => {
                 self.expected_sources.keys().cloned().map(ObjectRef::ExpectedSources).collect()
             }
+            Kind::Policy(kind) => self.policy.keys(kind).cloned().map(ObjectRef::Policy).collect(),
         };
         for object in known.iter().filter(|object| !seen.contains(object)) {
             self.delete(object);
@@ -320,6 +330,12 @@ impl Store {
             .collect();
         unknown.sort();
         unknown
+    }
+
+    /// The declared policy.
+    #[must_use]
+    pub fn policy(&self) -> &PolicySet {
+        &self.policy
     }
 
     /// Rises with every change.

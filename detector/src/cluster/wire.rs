@@ -10,6 +10,7 @@ mod expected_sources;
 use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Deserializer};
+use serde_json::Value;
 
 use super::{
     mesh::{self, Mesh, Signs},
@@ -20,6 +21,7 @@ use super::{
     selector::{Labels, Selector},
     workload::Workload,
 };
+use crate::policy::{PodMesh, PodParts, pod::ANNOTATIONS};
 
 /// Why a document is no object for the store.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -63,8 +65,62 @@ pub fn decode<'de, D: Deserializer<'de>>(
             }
             read::<expected_sources::WireExpectedSources, D>(object)?.into_object()?
         }
-        _ => return Ok(None),
+        _ => {
+            if !super::declared::is_known(group, kind) {
+                return Ok(None);
+            }
+            let mut object: Value = read(object)?;
+            let policy = super::declared::decode(api_version, kind, &mut object)?;
+            return Ok(policy.map(|object| Object::Policy(Box::new(object))));
+        }
     }))
+}
+
+/// The pods that a workload would run, as one pod without addresses; `None` for what is no workload.
+pub(super) fn template(
+    api_version: &str,
+    kind: &str,
+    members: &serde_json::Map<String, Value>,
+) -> Result<Option<Pod>, DecodeError> {
+    let group = api_version.rsplit_once('/').map_or("", |(group, _)| group);
+    let path = match (group, kind) {
+        ("apps", "Deployment" | "StatefulSet" | "DaemonSet") | ("batch", "Job") => "/spec/template",
+        ("batch", "CronJob") => "/spec/jobTemplate/spec/template",
+        _ => return Ok(None),
+    };
+    let whole = Value::Object(members.clone());
+    let metadata: Meta = match members.get("metadata") {
+        Some(metadata) => read(metadata.clone())?,
+        None => Meta::default(),
+    };
+    let name = metadata.name()?;
+    let template: WireTemplate = match whole.pointer(path) {
+        Some(template) => read(template.clone())?,
+        // Not a whole one: nothing can be said of it.
+        None => return Ok(None),
+    };
+    let pod = WirePod {
+        metadata: Meta {
+            name: name.name.to_string(),
+            namespace: Some(name.namespace.to_string()),
+            uid: None,
+            owner_references: None,
+            ..template.metadata
+        },
+        spec: template.spec,
+        status: WirePodStatus::default(),
+    };
+    let Object::Pod(mut pod) = pod.into_object()? else { return Ok(None) };
+    let workload = Workload { kind: kind.into(), name: Arc::clone(&name.name) };
+    pod.template = Arc::new(PodTemplate { workload, ..PodTemplate::clone(&pod.template) });
+    Ok(Some(pod))
+}
+
+#[derive(Default, Deserialize)]
+#[serde(default)]
+struct WireTemplate {
+    metadata: Meta,
+    spec: WirePodSpec,
 }
 
 fn read<'de, T: Deserialize<'de>, D: Deserializer<'de>>(object: D) -> Result<T, DecodeError> {
@@ -110,6 +166,14 @@ impl Meta {
 
     fn labels(&self) -> Labels {
         Labels::from_iter(self.labels.iter().flatten().map(|(key, value)| (key.as_str(), value.as_str())))
+    }
+
+    /// Annotations that policy heeds.
+    fn annotations(&self) -> Labels {
+        let all = self.annotations.iter().flatten();
+        let kept =
+            all.filter(|(key, _)| ANNOTATIONS.contains(&key.as_str()) || key.starts_with("plainsight.dev/"));
+        Labels::from_iter(kept.map(|(key, value)| (key.as_str(), value.as_str())))
     }
 
     fn controller(&self) -> Option<(&str, &str)> {
@@ -198,6 +262,14 @@ impl WirePod {
         });
         let annotations =
             Labels::from_iter(annotations.into_iter().flatten().filter(|(key, _)| mesh::is_kept(key)));
+        let names: Vec<&str> =
+            init_containers.iter().chain(&containers).map(|container| container.name.as_str()).collect();
+        let proxy = Arc::new(PodMesh::read(PodParts {
+            labels: &labels,
+            annotations: &metadata.annotations(),
+            containers: &names,
+            host_network: spec.host_network.unwrap_or(false),
+        }));
         let workload = Workload::of_pod(metadata.controller(), &name.name, &labels);
         let named_ports = init_containers
             .into_iter()
@@ -225,6 +297,7 @@ impl WirePod {
                 labels,
                 annotations,
                 named_ports,
+                proxy,
             }),
         }))
     }
@@ -261,6 +334,8 @@ struct WireServicePort {
     #[serde(default)]
     protocol: Option<String>,
     port: u16,
+    #[serde(default)]
+    app_protocol: Option<String>,
     #[serde(default)]
     node_port: Option<u16>,
     #[serde(default)]
@@ -322,6 +397,7 @@ impl WireService {
             .map(|port| ServicePort {
                 name: port.name.unwrap_or_default().into(),
                 port: port.port,
+                app_protocol: port.app_protocol.map(Into::into),
                 node_port: port.node_port.filter(|port| *port != 0),
                 target: match port.target_port {
                     None | Some(WireTargetPort::Number(0)) => TargetPort::Number(port.port),
@@ -433,7 +509,8 @@ struct WireNamed {
 impl WireNamed {
     fn into_namespace(self) -> Result<Object, DecodeError> {
         let name = self.metadata.bare_name()?.into();
-        Ok(Object::Namespace(Namespace { name, labels: self.metadata.labels() }))
+        let (labels, annotations) = (self.metadata.labels(), self.metadata.annotations());
+        Ok(Object::Namespace(Namespace { name, labels, annotations }))
     }
 
     fn into_service_account(self) -> Result<Object, DecodeError> {

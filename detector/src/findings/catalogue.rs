@@ -7,11 +7,11 @@ use std::fmt;
 use crate::flows::End;
 
 macro_rules! catalogue {
-    ($($(#[$doc:meta])* $variant:ident = $id:literal;)*) => {
+    ($($(#[doc = $doc:literal])* $variant:ident = $id:literal;)*) => {
         /// What was found, as an entry of the catalogue.
         #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
         pub enum FindingId {
-            $($(#[$doc])* $variant,)*
+            $($(#[doc = $doc])* $variant,)*
         }
 
         impl FindingId {
@@ -25,6 +25,14 @@ macro_rules! catalogue {
                     $(Self::$variant => $id,)*
                 }
             }
+
+            /// What it is, in one sentence.
+            #[must_use]
+            pub fn summary(self) -> &'static str {
+                match self {
+                    $(Self::$variant => concat!($($doc),*).trim(),)*
+                }
+            }
         }
     };
 }
@@ -36,12 +44,54 @@ catalogue! {
     PlaintextCredentials = "plaintext-credentials";
     /// Plaintext that is neither MCP nor carries credentials.
     PlaintextOther = "plaintext-other";
+    /// Plaintext to a port for which mTLS alone is declared.
+    PlaintextInStrict = "plaintext-in-strict";
+    /// Plaintext to a port that takes both.
+    PlaintextInPermissive = "plaintext-in-permissive";
+    /// Plaintext to a port that is declared to take it.
+    PlaintextExempt = "plaintext-exempt";
+    /// A client in the mesh that reaches a server in the clear.
+    MeshBypass = "mesh-bypass";
+    /// TLS that is not the mesh's, where the mesh's is declared.
+    TlsNotMesh = "tls-not-mesh";
+    /// TLS of a version that nobody should offer any more.
+    WeakTls = "weak-tls";
     /// A client that no declaration expects at this server.
     UnexpectedSource = "unexpected-source";
     /// A pod that sends with another pod's address.
     SpoofedSource = "spoofed-source";
     /// A client with an address that nobody is known to have.
     UnidentifiedSource = "unidentified-source";
+    /// A server name that asks for another service account than the server's.
+    IdentityMismatch = "identity-mismatch";
+    /// A workload that takes plaintext beside mTLS.
+    PermissiveMtls = "permissive-mtls";
+    /// A workload that still takes plaintext past the deadline that was set for it.
+    PermissiveOverdue = "permissive-overdue";
+    /// A workload for which mTLS is declared off.
+    MtlsDisabled = "mtls-disabled";
+    /// A port for which mTLS is declared off, against its workload.
+    PortExempt = "port-exempt";
+    /// Ports that a pod's annotations keep from its proxy.
+    PortsExcluded = "ports-excluded";
+    /// A workload that no mesh stands before.
+    NotMeshed = "not-meshed";
+    /// A rule that has clients send no mesh mTLS to a server that takes it.
+    DestinationRuleDowngrade = "destination-rule-downgrade";
+    /// Several rules for one host, of which one counts.
+    DestinationRuleConflict = "destination-rule-conflict";
+    /// A workload that admits every caller.
+    NoAuthorization = "no-authorization";
+    /// A policy that admits whoever is in the mesh.
+    WildcardPrincipal = "wildcard-principal";
+    /// A port of Linkerd's that admits callers without an identity.
+    LinkerdUnauthenticated = "linkerd-unauthenticated";
+    /// A server of Linkerd's whose access policy admits callers that nobody named.
+    LinkerdServerUnprotected = "linkerd-server-unprotected";
+    /// A workload that runs as its namespace's default service account, and so shares its identity.
+    DefaultServiceAccount = "default-service-account";
+    /// An exception that has ended.
+    ExceptionExpired = "exception-expired";
 }
 
 /// How bad a finding is.

@@ -3,8 +3,9 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use crate::{
-    cluster::objects::{ExpectedSources, Name, Pod},
+    cluster::objects::{Name, Pod},
     flows::{End, Flow},
+    policy::{Declared, Kind, MeshKind, PolicyView, PortMode, own::TrafficException},
 };
 
 /// Labels that one revision or one pod has: a selector by them would miss the next one.
@@ -19,8 +20,15 @@ const PASSING_LABELS: [&str; 8] = [
     "statefulset.kubernetes.io/pod-name",
 ];
 
+/// Whether a label is the workload's own: not of one pod, and not put there by a mesh.
+fn is_lasting(key: &str) -> bool {
+    let domain = key.split_once('/').map_or("", |(domain, _)| domain);
+    let mesh = domain.ends_with("istio.io") || domain == "linkerd.io";
+    !mesh && !PASSING_LABELS.contains(&key)
+}
+
 /// How to have plaintext to the server refused.
-pub(super) fn encrypt(flow: &Flow) -> String {
+pub(super) fn encrypt(flow: &Flow, policy: &PolicyView) -> String {
     let Some(pod) = flow.server.pod() else {
         return match &flow.server {
             End::External { address } => format!(
@@ -29,35 +37,194 @@ pub(super) fn encrypt(flow: &Flow) -> String {
             _ => "# Serve this port with TLS, and have its clients use https.\n".to_owned(),
         };
     };
+    let namespace = &pod.name.namespace;
+    match &policy.mode {
+        Some(mode) if mode.mesh == Some(MeshKind::Linkerd) => format!(
+            "# Admit peers of the mesh alone. First put its clients in the mesh, or they are cut off.\n\
+             apiVersion: policy.linkerd.io/v1beta3\n\
+             kind: Server\n\
+             metadata:\n  namespace: {namespace}\n  name: {}\n\
+             spec:\n{}  port: {}\n  accessPolicy: all-authenticated\n",
+            name(pod, &flow.port.to_string()),
+            pod_selector(pod),
+            flow.port,
+        ),
+        // It is declared already, and nothing enforces it.
+        Some(PortMode { declared: Declared::Strict, .. }) => strict(flow, policy),
+        _ => {
+            let head = if pod.proxy.mesh().is_some() {
+                "# Refuse plaintext to this workload. First put its clients in the mesh, or they are cut off.\n"
+            } else {
+                "# With Istio: refuse plaintext to this workload. First put its clients in the mesh, or they are cut off.\n\
+                 # Without a mesh: serve the port with TLS, and have its clients use https.\n"
+            };
+            format!(
+                "{head}apiVersion: security.istio.io/v1\n\
+                 kind: PeerAuthentication\n\
+                 metadata:\n  namespace: {namespace}\n  name: {}\n\
+                 spec:\n{}  mtls:\n    mode: STRICT\n",
+                name(pod, "strict"),
+                selector(pod, "selector"),
+            )
+        }
+    }
+}
+
+/// How to have what is declared enforced, or its clients heed it.
+pub(super) fn strict(flow: &Flow, policy: &PolicyView) -> String {
+    let Some(server) = flow.server.pod() else { return encrypt(flow, policy) };
+    let gap = policy.mode.as_ref().and_then(|mode| mode.gap.as_ref());
+    match gap {
+        Some(_) if server.proxy.mesh().is_none() => inject(
+            server,
+            &format!("No proxy stands before {}, so what is declared is not enforced.", server.name),
+        ),
+        Some(gap) => format!(
+            "# Take the port out of {gap} in the template of {} {}/{}, and roll it out.\n",
+            server.workload.kind.as_str(),
+            server.name.namespace,
+            server.workload.name,
+        ),
+        None => rejoin(flow, policy),
+    }
+}
+
+/// How to have a client speak the mesh's mTLS.
+pub(super) fn rejoin(flow: &Flow, policy: &PolicyView) -> String {
+    let End::Pod { pod: client, .. } = &flow.client else { return known_sources_only(flow) };
+    if client.proxy.mesh().is_none() {
+        return inject(
+            client,
+            &format!("{} is not in the mesh. If it should call at all, put it there.", client.name),
+        );
+    }
+    let told = policy.client.as_ref();
+    if let (Some(told), Some(host)) = (told, &policy.rule_host)
+        && let Some(rule) = told.decided_by.object()
+    {
+        return istio_mutual(&rule.name, host);
+    }
+    match told {
+        Some(told) => format!("# The client's proxy leaves this connection alone: {}.\n", told.decided_by),
+        None => "# Have the client dial the service by its name, so that its proxy takes the connection.\n"
+            .to_owned(),
+    }
+}
+
+/// How to have a rule's clients speak mTLS.
+pub(super) fn istio_mutual(rule: &Name, host: &str) -> String {
     format!(
-        "# With Istio: refuse plaintext to this workload. First put its clients in the mesh, or they are cut off.\n\
-         # Without a mesh: serve the port with TLS, and have its clients use https.\n\
-         apiVersion: security.istio.io/v1\n\
-         kind: PeerAuthentication\n\
+        "# Have clients speak the mesh's mTLS. Keep what else the rule says; without it, auto mTLS does the same.\n\
+         apiVersion: networking.istio.io/v1\n\
+         kind: DestinationRule\n\
          metadata:\n  namespace: {}\n  name: {}\n\
-         spec:\n{}  mtls:\n    mode: STRICT\n",
-        pod.name.namespace,
-        name(pod, "strict"),
-        selector(pod, "selector"),
+         spec:\n  host: {host:?}\n  trafficPolicy:\n    tls:\n      mode: ISTIO_MUTUAL\n",
+        rule.namespace, rule.name,
+    )
+}
+
+/// Whether a pod is in Linkerd.
+pub(super) fn is_linkerd(pod: &Pod) -> bool {
+    pod.proxy.mesh() == Some(MeshKind::Linkerd)
+}
+
+/// What to do with a port that is declared to take plaintext.
+pub(super) fn exempt(flow: &Flow, policy: &PolicyView) -> String {
+    let by = policy.mode.as_ref().map(|mode| mode.decided_by.to_string()).unwrap_or_default();
+    format!(
+        "# Nothing, if port {} must take plaintext. The kubelet's probes do not need it: a mesh lets them in.\n# To end it, take {by} away.\n",
+        flow.port
+    )
+}
+
+/// What to do with an exception that has ended.
+pub(crate) fn ended(exception: &TrafficException) -> String {
+    let Name { namespace, name } = &exception.meta.name;
+    format!(
+        "# Have the traffic encrypted, then: kubectl -n {namespace} delete trafficexception {name}\n# Or have {} set spec.expires anew.\n",
+        exception.owner
+    )
+}
+
+/// How to put a pod in the mesh.
+pub(super) fn inject(pod: &Pod, why: &str) -> String {
+    let namespace = &pod.name.namespace;
+    format!(
+        "# {why}\n# With Istio; with Linkerd it is the annotation linkerd.io/inject: enabled. Then restart it:\n\
+         # kubectl -n {namespace} rollout restart {} {}\n\
+         apiVersion: v1\n\
+         kind: Namespace\n\
+         metadata:\n  name: {namespace}\n  labels:\n    istio-injection: enabled\n",
+        pod.workload.kind.as_str().to_lowercase(),
+        pod.workload.name,
     )
 }
 
 /// How to declare the caller, and what to do if it should not call.
-pub(super) fn expect(flow: &Flow, by: &ExpectedSources) -> String {
-    match &flow.client {
-        End::Pod { pod, .. } => {
-            let caller =
-                Name { namespace: Arc::clone(&pod.name.namespace), name: Arc::clone(&pod.service_account) };
-            format!(
-                "# If this caller is right, declare it. If it is not, stop {} {}/{} and revoke what it could reach.\n{}",
-                pod.workload.kind.as_str(),
-                pod.name.namespace,
-                pod.workload.name,
-                by.manifest_with(&caller),
-            )
+pub(super) fn expect(flow: &Flow, policy: &PolicyView) -> String {
+    let (End::Pod { pod: client, .. }, Some(server)) = (&flow.client, flow.server.pod()) else {
+        return known_sources_only(flow);
+    };
+    let account =
+        Name { namespace: Arc::clone(&client.name.namespace), name: Arc::clone(&client.service_account) };
+    let head = format!(
+        "# If this caller is right, declare it. If it is not, stop {} {}/{} and revoke what it could reach.\n",
+        client.workload.kind.as_str(),
+        client.name.namespace,
+        client.workload.name,
+    );
+    let by = policy.source.decided_by.object().map(|object| object.kind);
+    let manifest = match (by, &policy.sources) {
+        (_, Some(sources)) => sources.manifest_with(&account),
+        (Some(Kind::AuthorizationPolicy), _)
+            if policy.source.decided_by.to_string().contains("spec.rules[") =>
+        {
+            return format!(
+                "{head}# A rule denies it, and a denial wins: change {}.\n",
+                policy.source.decided_by
+            );
         }
-        _ => known_sources_only(flow),
-    }
+        (Some(Kind::AuthorizationPolicy), _) => admit_istio(server, flow.port, &account),
+        _ => match &policy.server {
+            Some(of) => admit_linkerd(server, of, &account),
+            // By default nobody is admitted, or nobody without an identity.
+            None => return format!("{head}# It is admitted once {} says so.\n", policy.source.decided_by),
+        },
+    };
+    format!("{head}{manifest}")
+}
+
+/// What admits one more caller at Istio: policies that allow add up.
+fn admit_istio(server: &Pod, port: u16, account: &Name) -> String {
+    format!(
+        "apiVersion: security.istio.io/v1\n\
+         kind: AuthorizationPolicy\n\
+         metadata:\n  namespace: {}\n  name: {}\n\
+         spec:\n{}  action: ALLOW\n  rules:\n  - from:\n    - source:\n        principals: [\"cluster.local/ns/{}/sa/{}\"]\n    to:\n    - operation:\n        ports: [\"{port}\"]\n",
+        server.name.namespace,
+        name(server, &format!("from-{}", account.name)),
+        selector(server, "selector"),
+        account.namespace,
+        account.name,
+    )
+}
+
+/// What admits one more caller at Linkerd: authorizations add up.
+fn admit_linkerd(server: &Pod, of: &str, account: &Name) -> String {
+    let namespace = &server.name.namespace;
+    let name = name(server, &format!("from-{}", account.name));
+    format!(
+        "apiVersion: policy.linkerd.io/v1alpha1\n\
+         kind: MeshTLSAuthentication\n\
+         metadata:\n  namespace: {namespace}\n  name: {name}\n\
+         spec:\n  identityRefs:\n  - kind: ServiceAccount\n    namespace: {}\n    name: {}\n\
+         ---\n\
+         apiVersion: policy.linkerd.io/v1alpha1\n\
+         kind: AuthorizationPolicy\n\
+         metadata:\n  namespace: {namespace}\n  name: {name}\n\
+         spec:\n  targetRef:\n    group: policy.linkerd.io\n    kind: Server\n    name: {of}\n  requiredAuthenticationRefs:\n  - group: policy.linkerd.io\n    kind: MeshTLSAuthentication\n    name: {name}\n",
+        account.namespace, account.name,
+    )
 }
 
 /// How to keep a pod from sending with another's address.
@@ -90,24 +257,26 @@ pub(super) fn known_sources_only(flow: &Flow) -> String {
         flow.client.address(),
         pod.name.namespace,
         name(pod, "pods-only"),
-        match selector(pod, "podSelector") {
-            // Unlike the others, this member must be there.
-            none if none.is_empty() => "  podSelector: {}\n".to_owned(),
-            some => some,
-        },
+        pod_selector(pod),
     )
 }
 
-fn name(pod: &Pod, what: &str) -> String {
+/// The pod's lasting labels as a `podSelector`, which unlike the others must be there.
+pub(super) fn pod_selector(pod: &Pod) -> String {
+    let some = selector(pod, "podSelector");
+    if some.is_empty() { "  podSelector: {}\n".to_owned() } else { some }
+}
+
+pub(super) fn name(pod: &Pod, what: &str) -> String {
     // A name ends at 253 characters.
     let workload: String = pod.workload.name.chars().take(240).collect();
     format!("{workload}-{what}")
 }
 
 /// The pod's lasting labels as a selector; nothing, which selects the namespace, where it has none.
-fn selector(pod: &Pod, member: &str) -> String {
+pub(super) fn selector(pod: &Pod, member: &str) -> String {
     let mut out = String::new();
-    for (key, value) in pod.labels.iter().filter(|(key, _)| !PASSING_LABELS.contains(key)) {
+    for (key, value) in pod.labels.iter().filter(|(key, _)| is_lasting(key)) {
         if out.is_empty() {
             let _infallible = write!(out, "  {member}:\n    matchLabels:\n");
         }

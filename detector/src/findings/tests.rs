@@ -14,8 +14,8 @@ use crate::{
         Labels, Selector, Store,
         objects::{ExpectedSources, Name, Object},
     },
-    flows::{Clock, End, Flow, Flows, Timestamp, TlsNames},
-    policy::{Expectation, PolicyView},
+    flows::{Clock, End, Flow, Flows, Timestamp, TlsNames, TlsSeen},
+    policy::{Answer, Kind, ObjectKey, PolicyView, Ruling},
     testing,
 };
 
@@ -34,6 +34,7 @@ fn flow(protocol: Protocol, evidence: Evidence) -> Flow {
         evidence,
         methods: Methods::default(),
         tls: TlsNames::default(),
+        offered: TlsSeen::default(),
         connections: 1,
         with_credentials: 0,
         answered: 0,
@@ -56,11 +57,17 @@ fn declaration() -> Arc<ExpectedSources> {
 }
 
 fn no_policy() -> PolicyView {
-    PolicyView { source: Expectation::NoPolicy, identities: true }
+    PolicyView::default()
 }
 
 fn unexpected() -> PolicyView {
-    PolicyView { source: Expectation::Unexpected { by: declaration() }, identities: true }
+    let sources = declaration();
+    let object = ObjectKey { kind: Kind::ExpectedSources, name: sources.name.clone() };
+    PolicyView {
+        source: Ruling::new(Answer::Denied, object.field("spec.serviceAccounts")),
+        sources: Some(sources),
+        ..PolicyView::default()
+    }
 }
 
 fn ids(flow: &Flow, policy: &PolicyView) -> Vec<(FindingId, Severity)> {

@@ -6,7 +6,7 @@ use detector_ebpf::{
     verdict::{Protocol, Verdict},
 };
 
-use super::{End, Timestamp, TlsNames};
+use super::{End, Timestamp, TlsNames, TlsSeen};
 
 /// What happened between two ends on a port, as one verdict and protocol.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -27,6 +27,8 @@ pub struct Flow {
     pub methods: Methods,
     /// What TLS clients have said in clear.
     pub tls: TlsNames,
+    /// Which classes of TLS they have offered.
+    pub offered: TlsSeen,
     /// How many connections there were.
     pub connections: u64,
     /// How many of them carried credentials in clear.

@@ -6,7 +6,7 @@ use detector_ebpf::{
     method::Methods,
 };
 
-use super::FlowId;
+use super::{FlowId, TlsSeen};
 
 /// Where a connection was seen.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -122,6 +122,7 @@ pub(super) struct Sum {
     pub(super) refused: u64,
     pub(super) evidence: Evidence,
     pub(super) methods: Methods,
+    pub(super) offered: TlsSeen,
     pub(super) first_ns: u64,
     pub(super) last_ns: u64,
 }
@@ -143,6 +144,7 @@ impl Sum {
         self.refused += value.refused.saturating_sub(base.refused);
         self.evidence = self.evidence.or(value.evidence());
         self.methods = Methods(self.methods.0 | value.methods);
+        self.offered = self.offered.or(TlsSeen::of_edge(key));
         self.first_ns = if self.first_ns == 0 { value.first_ns } else { self.first_ns.min(value.first_ns) };
         self.last_ns = self.last_ns.max(value.last_ns);
     }
@@ -157,6 +159,7 @@ impl Sum {
             refused: a.refused.max(b.refused),
             evidence: a.evidence.or(b.evidence),
             methods: Methods(a.methods.0 | b.methods.0),
+            offered: a.offered.or(b.offered),
             first_ns: match (a.first_ns, b.first_ns) {
                 (0, only) | (only, 0) => only,
                 (a, b) => a.min(b),

@@ -61,6 +61,7 @@ impl Lines {
             evidence,
             methods,
             tls,
+            offered: _,
             connections,
             with_credentials,
             answered,

@@ -1,6 +1,7 @@
 //! Owns the resources that are watched: where they are, in which form, and which right they need.
 
 use super::super::objects::{Kind, OwnerKind};
+use crate::policy::Kind as PolicyKind;
 
 /// The name of the resource without which nothing else helps.
 pub(super) const PODS: &str = "pods";
@@ -82,9 +83,34 @@ pub(super) fn identities() -> Vec<(Resource, Kind)> {
     ]
 }
 
+/// What policy is declared by. All come with CRDs, of meshes and our own, that may not be installed.
+pub(super) fn policies() -> Vec<(Resource, Kind)> {
+    use PolicyKind::*;
+    let istio = &["v1", "v1beta1"][..];
+    let alpha = &["v1alpha1"][..];
+    [
+        (istio, "peerauthentications", PeerAuthentication),
+        (istio, "authorizationpolicies", AuthorizationPolicy),
+        (&["v1", "v1beta1", "v1alpha3"], "destinationrules", DestinationRule),
+        (&["v1beta3", "v1beta2", "v1beta1", "v1alpha1"], "servers", Server),
+        (&["v1beta1", "v1alpha1"], "serverauthorizations", ServerAuthorization),
+        (alpha, "authorizationpolicies", LinkerdAuthorizationPolicy),
+        (alpha, "meshtlsauthentications", MeshTlsAuthentication),
+        (alpha, "networkauthentications", NetworkAuthentication),
+        (alpha, "trafficexceptions", TrafficException),
+    ]
+    .into_iter()
+    .map(|(versions, plural, kind)| {
+        let (group, name) = (kind.group(), kind.as_str());
+        let resource = Resource { group, versions, kind: name, plural, metadata_only: false, custom: true };
+        (resource, Kind::Policy(kind))
+    })
+    .collect()
+}
+
 #[cfg(test)]
 mod tests {
-    use super::identities;
+    use super::{identities, policies};
 
     #[test]
     fn resources_are_where_the_api_server_has_them() {
@@ -93,6 +119,15 @@ mod tests {
         assert!(paths.contains(&"/api/v1/pods".to_owned()));
         assert!(paths.contains(&"/apis/discovery.k8s.io/v1/endpointslices".to_owned()));
         assert!(paths.contains(&"/apis/batch/v1/jobs".to_owned()));
+    }
+
+    #[test]
+    fn policies_are_where_their_definitions_put_them() {
+        let names: Vec<String> = policies().iter().map(|(resource, _)| resource.full_name()).collect();
+        assert!(names.contains(&"peerauthentications.security.istio.io".to_owned()));
+        assert!(names.contains(&"authorizationpolicies.policy.linkerd.io".to_owned()));
+        assert!(names.contains(&"trafficexceptions.plainsight.dev".to_owned()));
+        assert!(policies().iter().all(|(resource, _)| resource.custom));
     }
 
     #[test]

@@ -27,6 +27,7 @@ fn pod(name: &str, addresses: &[&str]) -> Pod {
             labels: Labels::from_iter([("app", "tools")]),
             annotations: Labels::default(),
             named_ports: [("http".into(), 8080)].into(),
+            proxy: Arc::default(),
         }),
     }
 }
@@ -40,7 +41,14 @@ fn service(target: TargetPort) -> Service {
     Service {
         name: Name::new("mcp", "tools"),
         addresses: [ip("10.96.0.10")].into(),
-        ports: [ServicePort { name: "http-mcp".into(), port: 80, node_port: Some(30_080), target }].into(),
+        ports: [ServicePort {
+            name: "http-mcp".into(),
+            port: 80,
+            node_port: Some(30_080),
+            target,
+            app_protocol: None,
+        }]
+        .into(),
         selector: Some(Selector {
             match_labels: Labels::from_iter([("app", "tools")]),
             ..Selector::default()

@@ -17,8 +17,8 @@ use super::LineLog;
 use crate::{
     cluster::TrustDomain,
     findings::{Rules, evaluate},
-    flows::{End, Flow, Timestamp, TlsNames},
-    policy::{Expectation, PolicyView},
+    flows::{End, Flow, Timestamp, TlsNames, TlsSeen},
+    policy::PolicyView,
     testing,
 };
 
@@ -46,6 +46,7 @@ fn flow(client: &str) -> Flow {
         evidence: Evidence::MCP_METHOD.or(Evidence::AUTH_BEARER),
         methods: Methods(1 << 3),
         tls: TlsNames::default(),
+        offered: TlsSeen::default(),
         connections: 3,
         with_credentials: 2,
         answered: 1,
@@ -90,7 +91,7 @@ fn a_flow_line_has_both_ends_and_what_was_seen() {
 
 #[test]
 fn a_finding_line_says_what_why_and_what_to_do() {
-    let policy = PolicyView { source: Expectation::NoPolicy, identities: true };
+    let policy = PolicyView::default();
     let findings = evaluate(&flow("client"), &policy, Rules::default());
     let lines = written(|log| log.finding(&findings[0]));
     for (field, value) in

@@ -1,0 +1,54 @@
+//! Owns what is said of TLS that is not the mesh's.
+
+use super::{Finding, FindingId, Severity, catalogue::describe, fix};
+use crate::{
+    flows::{End, Flow},
+    policy::{Declared, PolicyView},
+};
+
+/// TLS where the mesh's is declared: it is encrypted, and proves nothing of who calls.
+pub(super) fn not_mesh(flow: &Flow, policy: &PolicyView) -> Option<Finding> {
+    let mode = policy.mode.as_ref()?;
+    let inside = matches!(flow.client, End::Pod { .. } | End::Unknown { .. });
+    let gateway = flow.server.pod().is_some_and(|pod| pod.proxy.intermediary);
+    // Without a hello it may be the mesh's own: a connection from before the detector shows none.
+    if mode.declared != Declared::Strict
+        || mode.gap.is_some()
+        || !inside
+        || gateway
+        || !flow.offered.has_hello()
+    {
+        return None;
+    }
+    Some(Finding {
+        id: FindingId::TlsNotMesh,
+        severity: Severity::Medium,
+        flow: flow.clone(),
+        why: format!(
+            "{} speaks TLS of its own to {} on port {}, where the mesh's mTLS alone is declared, so its identity is not proven",
+            describe(&flow.client),
+            describe(&flow.server),
+            flow.port
+        ),
+        fix: fix::rejoin(flow, policy),
+        decided_by: Some(mode.decided_by.to_string()),
+    })
+}
+
+/// TLS of a version that was given up (RFC 8996).
+pub(super) fn weak(flow: &Flow) -> Option<Finding> {
+    flow.offered.is_weak().then(|| Finding {
+        id: FindingId::WeakTls,
+        severity: Severity::Medium,
+        flow: flow.clone(),
+        why: format!(
+            "{} offers {} on port {} no TLS above 1.1, which can be broken",
+            describe(&flow.client),
+            describe(&flow.server),
+            flow.port
+        ),
+        fix: "# Have the client offer TLS 1.2 or 1.3: as a rule a library or a setting that is years old.\n"
+            .to_owned(),
+        decided_by: None,
+    })
+}

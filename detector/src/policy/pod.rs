@@ -1,0 +1,297 @@
+//! Owns what a pod says of meshes: its membership, and the ports that its proxy leaves alone.
+//!
+//! What a pod has counts, not what its namespace wants: a pod that is older than the injection label has no
+//! sidecar. Intent is asked apart, by [`intended`].
+
+use std::net::IpAddr;
+
+use super::matching::{Network, Ports};
+use crate::cluster::Labels;
+
+/// Ports of Istio's own: health, metrics and probes; a sidecar does not pass them on.
+pub const ISTIO_PORTS: [u16; 3] = [15020, 15021, 15090];
+
+/// Ports of Linkerd's own: metrics and probes.
+pub const LINKERD_PORTS: [u16; 2] = [4190, 4191];
+
+/// Annotations that are read, and so kept.
+pub const ANNOTATIONS: [&str; 17] = [
+    "ambient.istio.io/bypass-inbound-capture",
+    "ambient.istio.io/redirection",
+    "config.linkerd.io/default-inbound-policy",
+    "config.linkerd.io/proxy-require-identity-inbound-ports",
+    "config.linkerd.io/skip-inbound-ports",
+    "config.linkerd.io/skip-outbound-ports",
+    "config.linkerd.io/skip-subnets",
+    "linkerd.io/inject",
+    "linkerd.io/proxy-version",
+    "prometheus.io/port",
+    "prometheus.io/scrape",
+    "sidecar.istio.io/inject",
+    "sidecar.istio.io/interceptionMode",
+    "sidecar.istio.io/status",
+    "traffic.sidecar.istio.io/excludeInboundPorts",
+    "traffic.sidecar.istio.io/excludeOutboundPorts",
+    "traffic.sidecar.istio.io/includeInboundPorts",
+];
+
+/// Which mesh.
+#[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
+pub enum MeshKind {
+    /// Istio, by a sidecar.
+    Istio,
+    /// Istio, by the node's proxy.
+    Ambient,
+    /// Linkerd.
+    Linkerd,
+}
+
+impl MeshKind {
+    /// The mesh's name.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Istio => "istio",
+            Self::Ambient => "istio-ambient",
+            Self::Linkerd => "linkerd",
+        }
+    }
+
+    /// Whether both speak mTLS with each other.
+    #[must_use]
+    pub fn joins(self, other: Self) -> bool {
+        (self == Self::Linkerd) == (other == Self::Linkerd)
+    }
+}
+
+/// What a pod says of meshes.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
+pub struct PodMesh {
+    /// Its membership.
+    pub membership: Option<Membership>,
+    /// It passes on what others send: a gateway or a waypoint.
+    pub intermediary: bool,
+    /// Where it says that metrics may be fetched (`prometheus.io/port`).
+    pub scrape_port: Option<u16>,
+}
+
+/// How a pod is in a mesh.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub struct Membership {
+    /// Which mesh.
+    pub mesh: MeshKind,
+    /// Peers know that it takes mTLS (`security.istio.io/tlsMode`, Linkerd's control plane label).
+    pub announced: bool,
+    /// Linkerd's control plane.
+    pub control_plane: Option<Box<str>>,
+    /// Inbound ports that its proxy takes.
+    pub include_inbound: Ports,
+    /// Inbound ports that its proxy leaves alone.
+    pub exclude_inbound: Ports,
+    /// Outbound ports that its proxy leaves alone.
+    pub exclude_outbound: Ports,
+    /// Destinations that its proxy leaves alone.
+    pub exclude_networks: Box<[Network]>,
+    /// Everything inbound passes its proxy by.
+    pub bypass_inbound: bool,
+    /// Its own default inbound policy (Linkerd).
+    pub default_policy: Option<Box<str>>,
+    /// Ports that want a mesh identity whatever the policy says (Linkerd).
+    pub require_identity: Ports,
+    /// A waypoint stands before it (ambient).
+    pub waypoint: bool,
+}
+
+/// What a pod is made of, for [`PodMesh::read`].
+#[derive(Clone, Copy, Debug)]
+pub struct PodParts<'a> {
+    /// Its labels.
+    pub labels: &'a Labels,
+    /// Its annotations.
+    pub annotations: &'a Labels,
+    /// Names of its containers and init containers.
+    pub containers: &'a [&'a str],
+    /// Whether it shares the node's network.
+    pub host_network: bool,
+}
+
+impl PodMesh {
+    /// What a pod says.
+    #[must_use]
+    pub fn read(parts: PodParts<'_>) -> Self {
+        let PodParts { labels, annotations, .. } = parts;
+        let scraped = annotations.value("prometheus.io/scrape") == Some("true");
+        let port = annotations.value("prometheus.io/port").and_then(|port| port.parse().ok());
+        Self {
+            membership: membership(parts),
+            intermediary: labels.value("gateway.networking.k8s.io/gateway-name").is_some()
+                || matches!(
+                    labels.value("istio"),
+                    Some("ingressgateway" | "egressgateway" | "eastwestgateway")
+                ),
+            scrape_port: port.filter(|_| scraped),
+        }
+    }
+
+    /// What a pod would say, once an injector has put it in `mesh`.
+    #[must_use]
+    pub fn once_in(mesh: MeshKind, labels: &Labels, annotations: &Labels) -> Self {
+        let (label, annotation, container) = match mesh {
+            MeshKind::Istio => {
+                (("security.istio.io/tlsMode", "istio"), ("sidecar.istio.io/status", "{}"), "istio-proxy")
+            }
+            MeshKind::Ambient => (("", ""), ("ambient.istio.io/redirection", "enabled"), ""),
+            MeshKind::Linkerd => (
+                ("linkerd.io/control-plane-ns", "linkerd"),
+                ("linkerd.io/proxy-version", ""),
+                "linkerd-proxy",
+            ),
+        };
+        Self::read(PodParts {
+            labels: &labels.iter().chain([label]).collect(),
+            annotations: &annotations.iter().chain([annotation]).collect(),
+            containers: &[container],
+            host_network: false,
+        })
+    }
+
+    /// The mesh that it is in.
+    #[must_use]
+    pub fn mesh(&self) -> Option<MeshKind> {
+        self.membership.as_ref().map(|membership| membership.mesh)
+    }
+}
+
+fn membership(parts: PodParts<'_>) -> Option<Membership> {
+    let PodParts { labels, annotations, containers, host_network, .. } = parts;
+    // Neither injector touches a pod that shares the node's network.
+    if host_network {
+        return None;
+    }
+    let has = |name: &str| containers.contains(&name);
+    let announced = labels.value("security.istio.io/tlsMode") == Some("istio");
+    let text = |key: &str| annotations.value(key).unwrap_or_default();
+    let ports = |key: &str| Ports::read(text(key));
+    let base = |mesh| Membership {
+        mesh,
+        announced: false,
+        control_plane: None,
+        include_inbound: Ports::all(),
+        exclude_inbound: Ports::default(),
+        exclude_outbound: Ports::default(),
+        exclude_networks: Box::default(),
+        bypass_inbound: false,
+        default_policy: None,
+        require_identity: Ports::default(),
+        waypoint: labels.value("istio.io/use-waypoint").is_some_and(|name| name != "none"),
+    };
+    if has("istio-proxy") && (announced || annotations.value("sidecar.istio.io/status").is_some()) {
+        let include = annotations.value("traffic.sidecar.istio.io/includeInboundPorts");
+        return Some(Membership {
+            announced,
+            include_inbound: include.map_or_else(Ports::all, Ports::read),
+            exclude_inbound: ports("traffic.sidecar.istio.io/excludeInboundPorts"),
+            exclude_outbound: ports("traffic.sidecar.istio.io/excludeOutboundPorts"),
+            bypass_inbound: annotations.value("sidecar.istio.io/interceptionMode") == Some("NONE"),
+            ..base(MeshKind::Istio)
+        });
+    }
+    if let Some(control_plane) = labels.value("linkerd.io/control-plane-ns")
+        && has("linkerd-proxy")
+    {
+        return Some(Membership {
+            announced: true,
+            control_plane: Some(control_plane.into()),
+            exclude_inbound: ports("config.linkerd.io/skip-inbound-ports"),
+            exclude_outbound: ports("config.linkerd.io/skip-outbound-ports"),
+            exclude_networks: text("config.linkerd.io/skip-subnets")
+                .split(',')
+                .filter_map(|network| network.trim().parse().ok())
+                .collect(),
+            default_policy: annotations.value("config.linkerd.io/default-inbound-policy").map(Into::into),
+            require_identity: ports("config.linkerd.io/proxy-require-identity-inbound-ports"),
+            ..base(MeshKind::Linkerd)
+        });
+    }
+    if annotations.value("ambient.istio.io/redirection") == Some("enabled") {
+        return Some(Membership {
+            announced: true,
+            bypass_inbound: text("ambient.istio.io/bypass-inbound-capture") == "true",
+            ..base(MeshKind::Ambient)
+        });
+    }
+    None
+}
+
+impl Membership {
+    /// Why its proxy leaves an inbound port alone, as the field of the pod that says so.
+    #[must_use]
+    pub fn passes_by(&self, port: u16) -> Option<&'static str> {
+        if self.bypass_inbound {
+            return Some(match self.mesh {
+                MeshKind::Ambient => "metadata.annotations[ambient.istio.io/bypass-inbound-capture]",
+                _ => "metadata.annotations[sidecar.istio.io/interceptionMode]",
+            });
+        }
+        if self.exclude_inbound.contains(port) {
+            return Some(match self.mesh {
+                MeshKind::Linkerd => "metadata.annotations[config.linkerd.io/skip-inbound-ports]",
+                _ => "metadata.annotations[traffic.sidecar.istio.io/excludeInboundPorts]",
+            });
+        }
+        (!self.include_inbound.contains(port))
+            .then_some("metadata.annotations[traffic.sidecar.istio.io/includeInboundPorts]")
+    }
+
+    /// Why its proxy leaves an outbound connection alone, as the field of the pod that says so.
+    #[must_use]
+    pub fn leaves_out(&self, address: IpAddr, port: u16) -> Option<&'static str> {
+        if self.exclude_outbound.contains(port) {
+            return Some(match self.mesh {
+                MeshKind::Linkerd => "metadata.annotations[config.linkerd.io/skip-outbound-ports]",
+                _ => "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundPorts]",
+            });
+        }
+        self.exclude_networks
+            .iter()
+            .any(|network| network.contains(address))
+            .then_some("metadata.annotations[config.linkerd.io/skip-subnets]")
+    }
+}
+
+/// The mesh that a pod is meant to be in, by its own labels and annotations and those of its namespace.
+#[must_use]
+pub fn intended(
+    labels: &Labels,
+    annotations: &Labels,
+    namespace_labels: &Labels,
+    namespace_annotations: &Labels,
+    host_network: bool,
+) -> Option<MeshKind> {
+    if host_network {
+        return None;
+    }
+    let ambient =
+        labels.value("istio.io/dataplane-mode").or_else(|| namespace_labels.value("istio.io/dataplane-mode"));
+    // The label beats the deprecated annotation.
+    let own =
+        labels.value("sidecar.istio.io/inject").or_else(|| annotations.value("sidecar.istio.io/inject"));
+    let revision = labels.value("istio.io/rev").is_some() || namespace_labels.value("istio.io/rev").is_some();
+    let sidecar = match (namespace_labels.value("istio-injection"), own) {
+        (_, Some("false")) | (Some("disabled"), _) => false,
+        (_, Some("true")) | (Some("enabled"), _) => true,
+        _ => revision,
+    };
+    if sidecar {
+        return Some(MeshKind::Istio);
+    }
+    let linkerd =
+        annotations.value("linkerd.io/inject").or_else(|| namespace_annotations.value("linkerd.io/inject"));
+    if matches!(linkerd, Some("enabled" | "ingress")) {
+        return Some(MeshKind::Linkerd);
+    }
+    (ambient == Some("ambient")).then_some(MeshKind::Ambient)
+}
+
+#[cfg(test)]
+mod tests;
