@@ -9,7 +9,7 @@ mod builder;
 mod grammar;
 
 use builder::Table;
-pub use grammar::{CHUNK_SIZE, CONTENT, DEAD, LINE, PROTOCOL_NAME, SERVER_NAME, SKIP, START, Token};
+pub use grammar::{CHUNK_SIZE, COMMAND, CONTENT, DEAD, LINE, PROTOCOL_NAME, SERVER_NAME, SKIP, START, Token};
 
 /// States that the table has room for: a power of two, so that a masked state is always an index.
 pub const STATES: usize = 2048;

@@ -134,6 +134,10 @@ impl Evidence {
             | Self::MCP_WEBSOCKET.0,
     );
 
+    /// Bits that a server adds to a client's hello.
+    pub const CHOSEN: Self =
+        Self(Self::CHOSE_TLS13.0 | Self::CHOSE_TLS12.0 | Self::CHOSE_WEAK.0 | Self::TLS_ALERT.0);
+
     /// Bits each of which makes a JSON-RPC message MCP.
     pub const MCP_MEMBER: Self = Self(Self::MCP_NAMESPACE.0 | Self::MCP_REVISION.0 | Self::MCP_BODY_METHOD.0);
 

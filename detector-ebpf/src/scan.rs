@@ -5,7 +5,7 @@
 //! What is not read (past the window, or content of which nothing counts) is skipped by its length alone.
 
 use crate::{
-    automaton::{self, CHUNK_SIZE, CONTENT, LINE, START, Step},
+    automaton::{self, CHUNK_SIZE, COMMAND, CONTENT, LINE, START, Step},
     counter::Counter,
     event::HelloEvent,
     evidence::Evidence,
@@ -279,6 +279,15 @@ impl Side {
         frame::begin(self);
     }
 
+    /// The side's next byte is the first of a command, of a protocol that may turn to TLS.
+    #[inline(always)]
+    pub const fn begin_commands(&mut self, greeting: u8, window: u16) {
+        self.enter(Phase::Commands, COMMAND);
+        self.greeting = greeting;
+        self.window = window;
+        self.flags |= Self::KNOWN;
+    }
+
     /// Forgets the place in the stream: bytes were lost, or could not be read.
     #[inline(always)]
     pub const fn lose(&mut self) {
@@ -488,6 +497,7 @@ fn apply(work: &mut Work, state: u16, byte: u8, depth: u8) -> bool {
         }
         Action::Commands => {
             side.phase = Phase::Commands as u8;
+            side.flags |= Side::KNOWN;
             side.greeting = meaning.protocol;
             side.window = work.window as u16;
             false

@@ -77,6 +77,9 @@ pub struct Reading {
     pub heads_only: bool,
 }
 
+/// Bytes of a client's commands that are read.
+const COMMANDS_WINDOW: u16 = 4096;
+
 /// Quiet packets in a row from which on most bodies are passed over.
 const QUIET: u8 = 16;
 /// One in this many is read all the same; a power of two.
@@ -285,6 +288,11 @@ fn advance<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8) -> T
     let reset = segment.has(Segment::RST);
     // RFC 9293 §3.5.2: a reset may carry a diagnostic text, which is no data.
     let is_record = flow.flags & Flow::PICKED_UP != 0 && flow.verdict == Verdict::Tls as u8;
+    let goes_on = {
+        let settled = flow.verdict == Verdict::Tls as u8;
+        let (this, _other) = flow.sides_of(side);
+        settled && segment.payload_len > 0 && this.is_settled()
+    };
     if segment.payload_len > 0 && !reset && !is_record {
         desk.hello = payload(store, &desk.key, flow, segment, side);
         judge(flow, side);
@@ -313,18 +321,17 @@ fn advance<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8) -> T
             let named = low.is(Phase::Named) || high.is(Phase::Named);
             !named || flow.flags & Flow::ANSWERED == 0
         }
-        // The server's hello says which version it chose.
-        v if v == Verdict::Tls as u8 => !is_record && !both_spoke(flow),
+        // The server's hello says which version it chose; a client that goes on has had it already.
+        v if v == Verdict::Tls as u8 => !is_record && !goes_on && !both_settled(flow),
         _ => false,
     };
     Todo::NOTHING.with(Todo::ACCOUNT, settled).with(Todo::REMOVE, over || !watched)
 }
 
 #[inline(always)]
-const fn both_spoke(flow: &Flow) -> bool {
+const fn both_settled(flow: &Flow) -> bool {
     let [low, high] = &flow.sides;
-    low.is_settled() && high.flags & Side::SPOKE != 0 && !high.is(Phase::Hello)
-        || high.is_settled() && low.flags & Side::SPOKE != 0 && !low.is(Phase::Hello)
+    low.is_settled() && high.is_settled()
 }
 
 /// A SYN: the first word of a side, or a retransmission of it. True if it opens another connection.
@@ -374,6 +381,11 @@ fn payload<S: Store>(store: &S, key: &FlowKey, flow: &mut Flow, segment: &Segmen
         // Only the client sends a preface (RFC 9113 §3.4): the other side begins with a frame.
         this.begin_frames();
     }
+    let answers_greeting = other.greeting == Protocol::Imap as u8 || other.greeting == Protocol::Pop3 as u8;
+    if this.is(Phase::Start) && other.is(Phase::Commands) && answers_greeting {
+        // These clients begin with a tag or a word of their own, which says nothing without the greeting.
+        this.begin_commands(other.greeting, COMMANDS_WINDOW);
+    }
     let asked_head = other.flags & Side::ASKED_HEAD != 0;
     // Heads are always read, for they say where the next message begins.
     let heads_only = quiet >= QUIET && first.wrapping_mul(0x9e37_79b1) >> 16 & (QUIET_SAMPLE - 1) != 0;
@@ -385,15 +397,17 @@ fn payload<S: Store>(store: &S, key: &FlowKey, flow: &mut Flow, segment: &Segmen
     if found.answered_head {
         other.flags &= !Side::ASKED_HEAD;
     }
-    flow.evidence |= found.evidence;
+    let counted_tls = flow.verdict == Verdict::Tls as u8 && flow.flags & Flow::COUNTED != 0;
+    // The edge of a TLS connection is that of its first hello; the server adds what it chose.
+    flow.evidence |= if counted_tls { found.evidence & Evidence::CHOSEN.0 } else { found.evidence };
     flow.methods |= found.methods;
     if found.protocol > flow.protocol {
         flow.protocol = found.protocol;
     }
-    if found.hello {
+    if found.hello && !counted_tls {
         flow.sni_hash = sni_hash;
     }
-    found.hello
+    found.hello && !counted_tls
 }
 
 /// Draws the verdict from what is known after a side has spoken.

@@ -56,11 +56,14 @@ pub struct Rules {
 /// What is to be said of a flow.
 #[must_use]
 pub fn evaluate(flow: &Flow, policy: &PolicyView, rules: Rules) -> Vec<Finding> {
-    if is_the_meshs_own(flow) {
+    // Whoever sends with another's address is told of on every port, a scraped one and the mesh's own too.
+    let spoofed = matches!(flow.client, End::Spoofed { .. });
+    if is_the_meshs_own(flow) && !spoofed {
         return Vec::new();
     }
     let mut findings = Vec::new();
     match flow.verdict {
+        _ if is_the_meshs_own(flow) => {}
         Verdict::Plaintext if !is_probe(flow) && !is_scrape(flow) => {
             findings.extend(plaintext::of_content(flow, policy, rules));
             findings.extend(plaintext::of_mode(flow, policy, rules));
@@ -72,7 +75,7 @@ pub fn evaluate(flow: &Flow, policy: &PolicyView, rules: Rules) -> Vec<Finding> 
         }
         _ => {}
     }
-    if !is_scrape(flow) {
+    if spoofed || !is_scrape(flow) {
         findings.extend(source::of(flow, policy));
     }
     except(flow, policy, &mut findings);

@@ -416,8 +416,8 @@ impl Flows {
                 .with_credentials
                 .min(connections)
                 .max(before.map_or(0, |flow| flow.with_credentials)),
-            answered: both.answered.max(before.map_or(0, |flow| flow.answered)),
-            refused: both.refused.max(before.map_or(0, |flow| flow.refused)),
+            answered: both.answered.min(connections).max(before.map_or(0, |flow| flow.answered)),
+            refused: both.refused.min(connections).max(before.map_or(0, |flow| flow.refused)),
             first_seen: self.clock.wall(both.first_ns),
             last_seen: self.clock.wall(both.last_ns),
         };

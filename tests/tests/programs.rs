@@ -117,7 +117,7 @@ fn a_capture_that_is_met_in_the_middle_gives_in_the_kernel_what_it_gives_on_the_
     }
     let mut kernel = Kernel::load(u32::MAX);
     for name in captures() {
-        for skipped in 1..8 {
+        for skipped in [1, 3, 6] {
             let frames: Vec<Passed> = capture(&name).into_iter().skip(skipped).collect();
             compare(&mut kernel, &frames, u32::MAX, &name);
         }

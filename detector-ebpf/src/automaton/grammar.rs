@@ -106,6 +106,7 @@ struct Grammar {
     dead: u16,
     server_name: u16,
     protocol_name: u16,
+    command: u16,
 }
 
 const GRAMMAR: Grammar = grammar();
@@ -124,6 +125,8 @@ pub const CHUNK_SIZE: u16 = GRAMMAR.chunk_size;
 pub const SKIP: u16 = GRAMMAR.skip;
 /// A stream that began with nothing known.
 pub const DEAD: u16 = GRAMMAR.dead;
+/// Where a line of a protocol begins that may turn to TLS.
+pub const COMMAND: u16 = GRAMMAR.command;
 /// Where a TLS server name begins.
 pub const SERVER_NAME: u16 = GRAMMAR.server_name;
 /// Where a name of the ALPN list begins.
@@ -147,7 +150,7 @@ const fn grammar() -> Grammar {
     let content = content(&mut b, &json, skip);
     let head = head(&mut b);
     let chunk_size = chunk_size(&mut b);
-    let start = start(&mut b, &json, &head, dead);
+    let (start, command) = start(&mut b, &json, &head, dead);
     let server_name = server_name(&mut b);
     let protocol_name = protocol_name(&mut b, skip);
     Grammar {
@@ -160,6 +163,7 @@ const fn grammar() -> Grammar {
         dead,
         server_name,
         protocol_name,
+        command,
     }
 }
 
@@ -490,7 +494,7 @@ const fn authorization(b: &mut Builder, rest: u16, line: u16) {
 
 /// What a stream, or a message on it, may begin with.
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, where a wrong index is an error")]
-const fn start(b: &mut Builder, json: &Json, head: &Head, dead: u16) -> u16 {
+const fn start(b: &mut Builder, json: &Json, head: &Head, dead: u16) -> (u16, u16) {
     let unknown = b.accept(Token::UnknownStart as u8, dead);
     let broken = b.state();
     b.all(broken, unknown);
@@ -503,7 +507,7 @@ const fn start(b: &mut Builder, json: &Json, head: &Head, dead: u16) -> u16 {
 
     let (major, alert) = tls(b, root, broken);
     others::binary(b, root, &first, unknown);
-    others::text(b, root, &first, major, alert, unknown);
+    let command = others::text(b, root, &first, major, alert, unknown);
 
     // PostgreSQL answers an SSLRequest with one byte, and then the stream goes on.
     let yes = first.word(b, root, b"s");
@@ -561,7 +565,7 @@ const fn start(b: &mut Builder, json: &Json, head: &Head, dead: u16) -> u16 {
     let raw = b.accept(Token::RawJsonBatch as u8, json.between);
     b.opens(raw);
     b.on(root, b"[", raw);
-    root
+    (root, command)
 }
 
 /// `request-target HTTP/1.x` of a request line (RFC 9112 §3).

@@ -34,7 +34,7 @@ pub(super) fn account<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
     edge.client = bytes(client);
     edge.server = bytes(server);
     edge.ifindex = key.ifindex;
-    edge.sni_hash = flow.sni_hash;
+    edge.sni_hash = if flow.verdict == Verdict::Tls as u8 { flow.sni_hash } else { 0 };
     edge.server_port = server_port;
     edge.alpn = alpn;
     edge.tls_version = version;

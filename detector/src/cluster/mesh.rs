@@ -32,6 +32,8 @@ const KEPT: &[&str] = &[
     "config.linkerd.io/skip-outbound-ports",
     "config.linkerd.io/skip-subnets",
     "linkerd.io/inject",
+    "prometheus.io/port",
+    "prometheus.io/scrape",
     "sidecar.istio.io/inject",
     "sidecar.istio.io/interceptionMode",
     "sidecar.istio.io/rewriteAppHTTPProbers",

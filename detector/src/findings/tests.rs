@@ -15,7 +15,7 @@ use crate::{
         objects::{ExpectedSources, Name, Object},
     },
     flows::{Clock, End, Flow, Flows, Timestamp, TlsNames, TlsSeen},
-    policy::{Answer, Kind, ObjectKey, PolicyView, Ruling},
+    policy::{Answer, Kind, MeshKind, ObjectKey, PodMesh, PolicyView, Ruling},
     testing,
 };
 
@@ -213,4 +213,26 @@ fn a_spoofed_source_names_both_pods_whatever_the_verdict() {
         findings[0].why
     );
     assert!(findings[0].fix.contains("name: lab\n"), "{}", findings[0].fix);
+}
+
+#[test]
+fn a_spoofed_source_is_told_of_on_scraped_ports_and_the_proxys_own_too() {
+    let (owner, sender) = (testing::pod("mcp", "victim", &["10.244.0.7"]), testing::pod("lab", "liar", &[]));
+    let client =
+        End::Spoofed { owner: owner.into(), sender: sender.into(), address: testing::ip("10.244.0.7") };
+    let mut server = testing::pod("mcp", "tools", &["10.244.0.9"]);
+    let proxy = PodMesh::once_in(
+        MeshKind::Istio,
+        &server.labels,
+        &Labels::from_iter([("prometheus.io/scrape", "true"), ("prometheus.io/port", "9090")]),
+    );
+    Arc::make_mut(&mut server.template).proxy = proxy.into();
+    let server = End::Pod { pod: server.into(), address: testing::ip("10.244.0.9") };
+    for port in [9090, 15_020] {
+        let scrape = Flow { server: server.clone(), port, ..flow(Protocol::Http1, Evidence::NONE) };
+        assert_eq!(evaluate(&scrape, &no_policy(), Rules::default()), []);
+        let forged = Flow { client: client.clone(), ..scrape };
+        let findings = evaluate(&forged, &no_policy(), Rules::default());
+        assert_eq!(findings.iter().map(|finding| finding.id).collect::<Vec<_>>(), [FindingId::SpoofedSource]);
+    }
 }

@@ -59,7 +59,7 @@ pub(crate) fn compare(kernel: &mut Kernel, frames: &[Passed], sample_below: u32,
     kernel.reset();
     let taken: Vec<Passed> =
         frames.iter().filter(|(frame, from_pod)| kernel.packet(frame, *from_pod)).cloned().collect();
-    kernel.assert_filter_is_exact();
+    // The filter is read as a whole by the caller, once: it is a quarter of a million reads.
     let found = left(kernel.edges(), kernel.counters(), kernel.events(), kernel.flows());
     assert_eq!(found, on_host(&taken, sample_below), "{name}: the kernel, and the host");
 }

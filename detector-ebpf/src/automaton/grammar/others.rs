@@ -155,7 +155,8 @@ pub(super) const fn binary(b: &mut Builder, root: u16, first: &First, unknown: u
     let extended = b.accept(Token::LdapExtended as u8, broken);
     let operation = b.state();
     b.all(operation, message);
-    b.on(operation, b"w", extended);
+    // The server's answer to one begins like this too.
+    b.on(operation, b"wx", extended);
     let integer = chain(b, &[&[0x01], &[0x01]], operation, unknown);
     let length = b.like(first.two);
     b.on(length, &[0x02], integer);
@@ -242,16 +243,23 @@ const fn zeros(b: &mut Builder, root: u16, first: &First, unknown: u16) {
 }
 
 /// Text: caches, brokers, mail, file transfer, chat.
-pub(super) const fn text(b: &mut Builder, root: u16, first: &First, major: u16, alert: u16, unknown: u16) {
+pub(super) const fn text(
+    b: &mut Builder,
+    root: u16,
+    first: &First,
+    major: u16,
+    alert: u16,
+    unknown: u16,
+) -> u16 {
     let broken = first.broken;
-    let rest = commands(b, major, alert);
+    let (rest, line) = commands(b, major, alert);
 
     // Redis (RESP): an array of bulk strings, or an answer that no other protocol gives.
     let array = b.accept(Token::RedisArray as u8, broken);
-    let line = chain(b, &[b"\n"], array, unknown);
+    let after_count = chain(b, &[b"\n"], array, unknown);
     let count = b.like(broken);
     b.on(count, DIGITS, count);
-    b.on(count, b"\r", line);
+    b.on(count, b"\r", after_count);
     let star = first.word(b, root, b"*");
     b.on(star, DIGITS, count);
     let end = first.word(b, root, b"+pong");
@@ -316,10 +324,11 @@ pub(super) const fn text(b: &mut Builder, root: u16, first: &First, major: u16, 
     b.on(end, b"r", words);
 
     // PROXY protocol v1 (§2.1): a line, and then the stream's own beginning.
-    let line = b.state();
-    b.on(line, b"\n", root);
+    let header = b.state();
+    b.on(header, b"\n", root);
     let end = first.word(b, root, b"proxy");
-    b.on(end, b" ", line);
+    b.on(end, b" ", header);
+    line
 }
 
 const fn memcached(b: &mut Builder, root: u16, first: &First, unknown: u16) {
@@ -350,8 +359,9 @@ const fn memcached(b: &mut Builder, root: u16, first: &First, unknown: u16) {
     b.on(end, b"\r", command);
 }
 
-/// Lines of a protocol that may turn to TLS at the start of any; answers the state within a line.
-const fn commands(b: &mut Builder, major: u16, alert: u16) -> u16 {
+/// Lines of a protocol that may turn to TLS at the start of any; answers the state within a line, and at the
+/// start of one.
+const fn commands(b: &mut Builder, major: u16, alert: u16) -> (u16, u16) {
     let rest = b.state();
     let line = b.state();
     let tag = b.state();
@@ -382,5 +392,5 @@ const fn commands(b: &mut Builder, major: u16, alert: u16) -> u16 {
     b.on(end, b" ", plain);
     b.on(line, &[0x16], major);
     b.on(line, &[0x15], alert);
-    rest
+    (rest, line)
 }
