@@ -1,7 +1,7 @@
 //! Owns the automaton: one table, made at compile time, that recognises every start and every token.
 //!
 //! The automaton takes one byte a step and its whole memory is one state, so a token that is split over
-//! segments at any byte is found as if it were whole. [`grammar`] says what it recognises, [`builder`] how
+//! segments at any byte is found as if it were whole. `grammar` says what it recognises, `builder` how
 //! the table is made of it. ASCII case is folded by the class table: header names are written in any case
 //! (RFC 9110 §5.1), and no protocol here tells two words apart by case alone.
 

@@ -106,7 +106,7 @@ pub struct Work {
     pub evidence: u64,
     /// MCP methods of the messages that ended in this scan.
     pub methods: u64,
-    /// The richest [`Protocol`] of the messages of this scan.
+    /// The richest [`Protocol`](crate::verdict::Protocol) of the messages of this scan.
     pub protocol: u32,
     /// Bytes of each body that are scanned.
     pub window: u32,

@@ -322,7 +322,7 @@ pub struct Owner {
     pub kind: OwnerKind,
     /// Namespace and name.
     pub name: Name,
-    /// What runs it, where that is not what its own name says: see [`Workload::of_pod`].
+    /// What runs it, where that is not what its own name says: see `Workload::of_pod`.
     pub workload: Option<Workload>,
 }
 
