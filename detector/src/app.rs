@@ -37,12 +37,12 @@ use crate::{
     },
     config::{Config, Identities},
     coverage::Coverage,
-    datapath::{Datapath, DatapathConfig},
+    datapath::{Datapath, DatapathConfig, ProgramRuns},
     findings::Rules,
     interfaces::Watcher,
     outputs::{
         log::LineLog,
-        metrics::{Fill, KernelReading, Metrics},
+        metrics::{Fill, KernelReading, Metrics, Runs},
     },
     preflight::{self, Facts, Weight},
     readiness::{Heartbeat, Readiness},
@@ -158,6 +158,8 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
         max_flows,
         max_edges,
         flow_idle,
+        finding_window,
+        kernel_statistics,
     } = config;
     let readiness = Readiness::default();
     let programs_ready = readiness.block("programs");
@@ -208,6 +210,7 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
             scan_bytes_per_second,
             scan_window,
             idle: flow_idle,
+            statistics: kernel_statistics,
         };
         let load = tokio::task::spawn_blocking(move || Datapath::load(&config)).await;
         Arc::new(load.context("loading panicked")?.context("load the kernel programs")?)
@@ -264,7 +267,17 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
     spawn("attach", Box::pin(attacher.run(incoming, cancel.clone(), attached_ready)));
 
     let rules = Rules { plaintext_other: report_other_plaintext };
-    let detector = Detector::new(datapath, store, coverage, rules, log_flows, lines, metrics, heartbeat)?;
+    let detector = Detector::new(
+        datapath,
+        store,
+        coverage,
+        rules,
+        finding_window,
+        log_flows,
+        lines,
+        metrics,
+        heartbeat,
+    )?;
     spawn("detect", Box::pin(detector.run(events, cancel.clone())));
 
     Ok((tasks, cancel))
@@ -292,8 +305,16 @@ fn kernel_reading(datapath: &Datapath) -> KernelReading {
         .ok();
     let fill = datapath.fill();
     let map = |entries: u32, capacity: u32| Fill { entries: entries.into(), capacity: capacity.into() };
+    let programs = datapath
+        .runs()
+        .inspect_err(|error| tracing::warn!(%error, "the programs' runs cannot be read"))
+        .unwrap_or_default();
     KernelReading {
         counters,
+        programs: programs
+            .into_iter()
+            .map(|(name, ProgramRuns { time, count })| (name, Runs { time, count }))
+            .collect(),
         maps: vec![("flows", map(fill.flows, fill.max_flows)), ("edges", map(fill.edges, fill.max_edges))],
     }
 }

@@ -127,6 +127,26 @@ pub struct RunArgs {
     #[arg(long, env = "PLAINSIGHT_REPORT_OTHER_PLAINTEXT", help_heading = "What to report")]
     pub report_other_plaintext: bool,
 
+    /// Seconds after the last of its traffic for which a finding stands
+    ///
+    /// What stands is in `plainsight_findings_active`, which alerts go by: a remedy shows after this time. A
+    /// pair that speaks less often than this shows as coming and going.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "600",
+        env = "PLAINSIGHT_FINDING_WINDOW",
+        help_heading = "What to report"
+    )]
+    pub finding_window: NonZeroU32,
+
+    /// Have the kernel measure each run of the programs, for `plainsight_program_run_seconds_total`
+    ///
+    /// It costs each run of every eBPF program on the node two looks at the clock, and takes CAP_SYS_ADMIN.
+    /// Without this the metric is there where `sysctl kernel.bpf_stats_enabled` is 1.
+    #[arg(long, env = "PLAINSIGHT_KERNEL_STATISTICS", help_heading = "What to report")]
+    pub kernel_statistics: bool,
+
     /// Address of /metrics, /healthz and /readyz
     ///
     /// An IPv6-only cluster wants `[::]:9464`. Nothing can be changed through it.

@@ -25,6 +25,10 @@ pub struct Config {
     pub log_flows: bool,
     /// Whether plaintext of no special kind is a finding.
     pub report_other_plaintext: bool,
+    /// How long after the last of its traffic a finding stands.
+    pub finding_window: Duration,
+    /// Whether the kernel is asked to measure the programs' runs.
+    pub kernel_statistics: bool,
     /// Address of the admin port.
     pub listen: SocketAddr,
     /// What is logged.
@@ -105,6 +109,8 @@ impl TryFrom<RunArgs> for Config {
             trust_domain,
             log_flows,
             report_other_plaintext,
+            finding_window,
+            kernel_statistics,
             listen,
             log,
             log_format,
@@ -135,6 +141,8 @@ impl TryFrom<RunArgs> for Config {
             trust_domain,
             log_flows,
             report_other_plaintext,
+            finding_window: Duration::from_secs(finding_window.get().into()),
+            kernel_statistics,
             listen,
             log,
             log_format,

@@ -24,7 +24,7 @@ use crate::{
     cluster::{Holder, SharedStore, Store},
     coverage::Coverage,
     datapath::{Datapath, Events},
-    findings::{Ledger, Rules, evaluate},
+    findings::{Board, Ledger, Rules, evaluate},
     flows::{Clock, Flows, Update},
     outputs::{log::LineLog, metrics::Metrics},
     policy::PolicyView,
@@ -37,6 +37,9 @@ pub(super) struct Detector {
     coverage: Coverage,
     flows: Flows,
     ledger: Ledger,
+    board: Board,
+    clock: Clock,
+    finding_window: Duration,
     rules: Rules,
     log_flows: bool,
     lines: LineLog,
@@ -47,6 +50,7 @@ pub(super) struct Detector {
 impl Detector {
     const SNAPSHOT: Duration = Duration::from_secs(1);
     const EXPIRE: Duration = Duration::from_secs(5);
+    const SWEEP: Duration = Duration::from_secs(60);
 
     #[expect(clippy::too_many_arguments, reason = "the loop is where all parts meet")]
     pub(super) fn new(
@@ -54,6 +58,7 @@ impl Detector {
         store: SharedStore,
         coverage: Coverage,
         rules: Rules,
+        finding_window: Duration,
         log_flows: bool,
         lines: LineLog,
         metrics: Arc<Metrics>,
@@ -68,6 +73,9 @@ impl Detector {
             coverage,
             flows: Flows::new(clock),
             ledger: Ledger::default(),
+            board: Board::default(),
+            clock,
+            finding_window,
             rules,
             log_flows,
             lines,
@@ -81,6 +89,8 @@ impl Detector {
         snapshot.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expire = interval(Self::EXPIRE);
         expire.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweep = interval(Self::SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch: Vec<Record> = Vec::new();
         loop {
             let now = monotonic()?;
@@ -98,15 +108,19 @@ impl Detector {
                 _ = expire.tick() => {
                     tokio::task::block_in_place(|| self.datapath.expire()).context("drop idle flows")?;
                 }
+                _ = sweep.tick() => {
+                    let store = self.store.read();
+                    tokio::task::block_in_place(|| self.metrics.sweep(store.pods()));
+                }
                 () = sleep_until(settle) => {}
             }
             let updates = self.flows.settle(&self.store.read(), monotonic()?);
-            self.publish(updates);
+            self.publish(updates)?;
         }
         // What is in the map now is the last that will be known.
         self.snapshot()?;
         let updates = self.flows.finish(&self.store.read(), monotonic()?);
-        self.publish(updates);
+        self.publish(updates)?;
         let Self { lines, .. } = self;
         tokio::task::block_in_place(|| lines.finish(GRACE / 2));
         Ok(())
@@ -140,13 +154,14 @@ impl Detector {
             }
         }
         self.ledger.retain(|id| self.flows.contains(id));
-        self.metrics.active(&self.ledger.active());
+        self.board.retain(|id| self.flows.contains(id));
+        self.tell_standing()?;
         self.metrics.flows(self.flows.len());
         self.metrics.identities(self.store.read().census());
         Ok(())
     }
 
-    fn publish(&mut self, updates: Vec<Update>) {
+    fn publish(&mut self, updates: Vec<Update>) -> Result<()> {
         let mut told = false;
         for update in updates {
             self.metrics.flow(&update);
@@ -155,6 +170,7 @@ impl Detector {
             }
             let policy = PolicyView::of(&self.store.read(), &update.flow);
             let findings = evaluate(&update.flow, &policy, self.rules);
+            self.board.note(update.id, &update.flow, &findings);
             for finding in self.ledger.news(update.id, findings) {
                 self.metrics.finding(finding.id, finding.severity);
                 self.lines.finding(&finding);
@@ -162,8 +178,15 @@ impl Detector {
             }
         }
         if told {
-            self.metrics.active(&self.ledger.active());
+            self.tell_standing()?;
         }
+        Ok(())
+    }
+
+    fn tell_standing(&self) -> Result<()> {
+        let now = self.clock.wall(monotonic()?);
+        self.metrics.standing(&self.board.standing(now, self.finding_window));
+        Ok(())
     }
 }
 

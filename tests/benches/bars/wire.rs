@@ -34,6 +34,7 @@ pub(crate) fn datapath() -> Result<Datapath> {
         scan_bytes_per_second,
         scan_window,
         idle: flow_idle,
+        statistics: false,
     };
     Datapath::load(&config).context("load the detector")
 }
