@@ -1,5 +1,5 @@
 //! The admin port of the real daemon: what it tells, and to whom.
-#![expect(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test panics on what it does not expect")]
 
 use std::time::Duration;
 
