@@ -147,7 +147,7 @@ pub struct RunArgs {
     #[arg(long, env = "PLAINSIGHT_KERNEL_STATISTICS", help_heading = "What to report")]
     pub kernel_statistics: bool,
 
-    /// Address of /metrics, /healthz and /readyz
+    /// Address of /metrics, /healthz, /readyz, and of /api/v1 for clients on this node
     ///
     /// An IPv6-only cluster wants `[::]:9464`. Nothing can be changed through it.
     #[arg(

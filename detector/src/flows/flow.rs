@@ -62,6 +62,12 @@ impl Flow {
 pub struct FlowId(pub(super) u64);
 
 impl FlowId {
+    /// Its number: later flows have higher ones, and none is used again.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
     /// A flow by number, for tests.
     #[cfg(test)]
     pub(crate) const fn of(number: u64) -> Self {
