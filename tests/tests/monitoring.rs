@@ -258,7 +258,7 @@ fn manifests_in_the_runbooks_are_read_by_the_program_without_a_complaint() {
 fn queries_of_rules_runbooks_and_dashboard_parse_and_ask_for_what_is_exported() {
     let mut queries: Vec<(String, String)> = Vec::new();
     for rule in rules() {
-        let name = rule["record"].as_str().or(rule["alert"].as_str()).unwrap().to_owned();
+        let name = rule["record"].as_str().or_else(|| rule["alert"].as_str()).unwrap().to_owned();
         queries.push((name, rule["expr"].as_str().unwrap().to_owned()));
     }
     for (page, text) in pages() {
