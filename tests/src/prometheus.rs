@@ -63,7 +63,7 @@ pub fn promtool(arguments: &[&str], input: &str) -> Result<String> {
     Ok(text)
 }
 
-/// Rules in which a minute takes 0.4 s.
+/// Rules in which a minute takes 0.4 s, also where they compare with seconds of silence.
 #[must_use]
 pub fn hurried(rules: &str) -> String {
     let mut text = String::new();
@@ -72,6 +72,7 @@ pub fn hurried(rules: &str) -> String {
             Some(minutes) => line.replace(&format!("{minutes}m"), &format!("{}ms", minutes * MINUTE_MS)),
             None => hurried_ranges(line),
         };
+        let line = line.replace("stale_seconds > 300", &format!("stale_seconds > {}", 5 * MINUTE_MS / 1000));
         // Writing to a string cannot fail.
         let _never = writeln!(text, "{line}");
     }

@@ -12,6 +12,7 @@ use std::{
 };
 
 use detector_tests::{
+    apiserver::ApiServer,
     clients::{self, Certificate},
     daemon::{self, Daemon},
     netns,
@@ -182,6 +183,33 @@ fn blindness_makes_tickets_a_pod_that_is_not_observed_and_a_daemon_that_is_gone(
     let absent = alert("PlainsightAbsent", "warning", &[]);
     comes_to_fire(&mut prometheus, &[down, absent]);
     let daemon = start(&node, folder.path());
+    comes_to_fire(&mut prometheus, &[]);
+    daemon.stop().unwrap();
+}
+
+#[test]
+fn an_api_server_that_is_silent_makes_a_ticket_until_it_speaks_again() {
+    if !netns::require_root() {
+        return;
+    }
+    let node = Node::new().unwrap();
+    let api = node.netns().run(ApiServer::start).unwrap();
+    api.bookmark_every(Duration::from_millis(300));
+    let folder = tempfile::tempdir().unwrap();
+    let arguments = Daemon::kubernetes_arguments(&api.kubeconfig(folder.path()).unwrap());
+    let daemon = Daemon::start_with(&node, &daemon::binary().unwrap(), &arguments, None).unwrap();
+    let mut prometheus = Prometheus::start(&node, &rules()).unwrap();
+    wait::until("a scrape", WORD, || prometheus.value("up")).unwrap();
+    comes_to_fire(&mut prometheus, &[]);
+
+    api.power(false);
+    wait::until("word of pods and of nothing but silence", WORD, || {
+        let firing = prometheus.firing()?;
+        assert!(firing.iter().all(|alert| alert["alertname"] == "PlainsightIdentitiesStale"), "{firing:#?}");
+        Ok(firing.iter().any(|alert| alert["resource"] == "pods").then_some(()))
+    })
+    .unwrap();
+    api.power(true);
     comes_to_fire(&mut prometheus, &[]);
     daemon.stop().unwrap();
 }
