@@ -61,6 +61,14 @@ impl Flow {
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlowId(pub(super) u64);
 
+#[cfg(test)]
+impl FlowId {
+    /// A flow by number, for tests.
+    pub(crate) const fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// Why a flow is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {

@@ -6,6 +6,7 @@
 mod capped;
 mod kernel;
 mod watches;
+mod writes;
 
 use std::{
     collections::HashMap,
@@ -19,11 +20,14 @@ use prometheus::{
     Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
 };
 
-pub use self::kernel::{Fill, KernelReading};
 use self::{
     capped::{Capped, Labels},
     kernel::KernelCollector,
     watches::WatchCollector,
+};
+pub use self::{
+    kernel::{Fill, KernelReading},
+    writes::Writes,
 };
 use crate::{
     cluster::{Census, kubernetes::Health},
@@ -155,6 +159,15 @@ impl Metrics {
     /// They are registered already.
     pub fn watches(&self, health: Health) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(WatchCollector::new(health)?))
+    }
+
+    /// Registers the metrics of what is written to Kubernetes.
+    ///
+    /// # Errors
+    ///
+    /// They are registered already.
+    pub fn writes(&self) -> Result<Writes, prometheus::Error> {
+        Writes::register(&self.registry)
     }
 
     /// Counts the connections of an update.

@@ -47,6 +47,7 @@ fn every_metric_is_there_under_its_name() {
     let source =
         KubernetesSource::new(access, SharedStore::default(), TrustDomain::new(None), Timing::default());
     metrics.watches(source.health()).unwrap();
+    let _writes = metrics.writes().unwrap();
     metrics.coverage(&[PodCoverage {
         pod: Name::new("mcp", "agent"),
         interface: None,
@@ -76,6 +77,9 @@ fn every_metric_is_there_under_its_name() {
             "plainsight_kubernetes_stale_seconds",
             "plainsight_kubernetes_unreadable_objects_total",
             "plainsight_kubernetes_watch_state",
+            "plainsight_kubernetes_write_failures_total",
+            "plainsight_kubernetes_writes_suppressed_total",
+            "plainsight_kubernetes_writes_total",
             "plainsight_lines_lost_total",
             "plainsight_manifest_errors",
             "plainsight_map_capacity",
@@ -93,6 +97,8 @@ fn every_metric_is_there_under_its_name() {
         "plainsight_findings_active{id=\"plaintext-mcp\",severity=\"high\"} 1",
         "plainsight_kernel_events_total{reason=\"ring_full\"} 7",
         "plainsight_kubernetes_watch_state{resource=\"pods\",state=\"starting\"} 1",
+        "plainsight_kubernetes_writes_total{kind=\"event\"} 0",
+        "plainsight_kubernetes_writes_suppressed_total{kind=\"event\",reason=\"pod-rate\"} 0",
         "plainsight_node_pods{coverage=\"host-network\"} 1",
         "plainsight_node_pods{coverage=\"observed\"} 0",
         "plainsight_map_entries{map=\"flows\"} 3",
