@@ -146,7 +146,7 @@ pub struct RunArgs {
     #[arg(long, value_name = "on|off", env = "PLAINSIGHT_POLICY_REPORTS", help_heading = "What to report")]
     pub policy_reports: Option<Switch>,
 
-    /// Address of /metrics, /healthz and /readyz
+    /// Address of /metrics, /healthz, /readyz, and of /api/v1 for clients on this node
     ///
     /// An IPv6-only cluster wants `[::]:9464`. Nothing can be changed through it.
     #[arg(

@@ -1,6 +1,7 @@
 //! Owns what leaves the process: JSON lines, metrics, and what is written to Kubernetes. Nothing else knows
 //! JSON's field names, Prometheus, or the shape of Events and reports.
 
+pub mod api;
 pub mod audit;
 pub mod explain;
 pub mod kubernetes;

@@ -15,11 +15,15 @@ use detector_ebpf::{
     edge::{EdgeKey, EdgeValue},
     event::{Event, Record},
 };
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::{GRACE, announce::Announcer, monotonic, monotonic_or_zero};
 use crate::{
+    admin::FlowsQuestion,
     cluster::{Holder, SharedStore, Store},
     coverage::Coverage,
     datapath::{Datapath, Events},
@@ -78,7 +82,12 @@ impl Detector {
         })
     }
 
-    pub(super) async fn run(mut self, mut events: Events, cancel: CancellationToken) -> Result<()> {
+    pub(super) async fn run(
+        mut self,
+        mut events: Events,
+        mut questions: mpsc::Receiver<FlowsQuestion>,
+        cancel: CancellationToken,
+    ) -> Result<()> {
         let mut snapshot = interval(Self::SNAPSHOT);
         snapshot.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expire = interval(Self::EXPIRE);
@@ -99,6 +108,11 @@ impl Detector {
                 _ = snapshot.tick() => self.snapshot()?,
                 _ = expire.tick() => {
                     tokio::task::block_in_place(|| self.datapath.expire()).context("drop idle flows")?;
+                }
+                Some(asked) = questions.recv() => {
+                    // References only; whoever has gone meanwhile needs no answer.
+                    let told = self.flows.told().map(|(id, flow)| (id, Arc::clone(flow)));
+                    let _gone = asked.send(told.collect());
                 }
                 () = sleep_until(settle) => {}
             }

@@ -163,7 +163,7 @@ mod tests {
 
     #[test]
     fn an_event_says_what_the_api_server_demands() {
-        let finding = testing::finding(testing::flow());
+        let finding = testing::finding(testing::mcp_flow());
         let uid = "11111111-2222-4333-8444-555555555555";
         let event = body(&finding);
         assert_eq!(event["metadata"], json!({ "namespace": "mcp", "name": "tools.1" }));
@@ -185,7 +185,7 @@ mod tests {
 
     #[test]
     fn a_note_keeps_to_its_limit_and_commands_no_terminal() {
-        let mut finding = testing::finding(testing::flow());
+        let mut finding = testing::finding(testing::mcp_flow());
         finding.why = format!("\x1b[2J{}\nforged", "東京".repeat(400));
         let note = body(&finding)["note"].as_str().unwrap().to_owned();
         assert!(note.len() <= LONGEST_NOTE, "{}", note.len());

@@ -223,7 +223,7 @@ mod tests {
     #[test]
     fn a_report_is_the_pods_and_goes_with_it() {
         let uid = "11111111-2222-4333-8444-555555555555";
-        let report = body(Flavour::WgPolicy, &testing::finding(testing::flow()), 0);
+        let report = body(Flavour::WgPolicy, &testing::finding(testing::mcp_flow()), 0);
         assert_eq!(
             (&report["apiVersion"], &report["kind"]),
             (&json!("wgpolicyk8s.io/v1alpha2"), &json!("PolicyReport"))
@@ -236,14 +236,14 @@ mod tests {
         assert_eq!((&report["scope"]["uid"], &report["scope"]["kind"]), (&json!(uid), &json!("Pod")));
         assert_eq!(report["summary"], json!({ "pass": 0, "fail": 1, "warn": 0, "error": 0, "skip": 0 }));
         assert_eq!(report.get("source"), None, "the older kind has no such member");
-        let open = body(Flavour::OpenReports, &testing::finding(testing::flow()), 0);
+        let open = body(Flavour::OpenReports, &testing::finding(testing::mcp_flow()), 0);
         assert_eq!((&open["kind"], &open["source"]), (&json!("Report"), &json!("plainsight")));
         assert_eq!(open["results"], report["results"]);
     }
 
     #[test]
     fn a_result_says_what_is_wrong_how_bad_and_what_to_do() {
-        let finding = testing::finding(testing::flow());
+        let finding = testing::finding(testing::mcp_flow());
         let result = body(Flavour::WgPolicy, &finding, 0)["results"][0].clone();
         assert_eq!(
             result,
@@ -277,7 +277,7 @@ mod tests {
 
     #[test]
     fn hostile_words_are_escaped_and_long_ones_cut() {
-        let mut finding = testing::finding(testing::flow());
+        let mut finding = testing::finding(testing::mcp_flow());
         finding.why = format!("\x1b]0;x\x07{}", "a".repeat(2000));
         finding.fix = format!("# a\x1b[1m\n{}", "b".repeat(9000));
         let report = body(Flavour::WgPolicy, &finding, 0);
@@ -290,7 +290,7 @@ mod tests {
 
     #[test]
     fn reports_are_found_again_by_node_and_pod() {
-        let subject = Subject::of(&testing::finding(testing::flow()), "node1").unwrap();
+        let subject = Subject::of(&testing::finding(testing::mcp_flow()), "node1").unwrap();
         assert_eq!(uid_of(&name(&subject)).map(Uid::from), Some(subject.uid));
         assert_eq!(selector("node1"), "app.kubernetes.io/managed-by=plainsight,plainsight.dev/node=node1");
         let long = format!("{}.example", "n".repeat(70));

@@ -66,7 +66,7 @@ mod tests {
     }
 
     fn about(id: FindingId, client: End, server: End, node: &str) -> Option<String> {
-        let flow = crate::flows::Flow { client, server, ..testing::flow() };
+        let flow = crate::flows::Flow { client, server, ..testing::mcp_flow() };
         let finding = Finding { id, ..testing::finding(flow) };
         Subject::of(&finding, node).map(|subject| subject.name.to_string())
     }

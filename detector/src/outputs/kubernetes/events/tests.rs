@@ -34,12 +34,12 @@ fn found_at(
 }
 
 fn finding() -> Finding {
-    testing::finding(testing::flow())
+    testing::finding(testing::mcp_flow())
 }
 
 /// A finding about another pod.
 fn about(name: &str) -> Finding {
-    let mut flow = testing::flow();
+    let mut flow = testing::mcp_flow();
     let pod = Pod { name: Name::new("mcp", name), ..testing::pod("mcp", name, &["10.244.0.9"]) };
     flow.server = End::Pod { pod: pod.into(), address: testing::ip("10.244.0.9") };
     testing::finding(flow)
