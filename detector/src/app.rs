@@ -200,7 +200,7 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
         metrics: Arc::clone(&metrics),
         readiness,
         heartbeat: heartbeat.clone(),
-        node: node_name,
+        node: node_name.clone(),
         store: store.clone(),
         coverage: coverage.clone(),
         watches: Arc::clone(&watches),

@@ -1,4 +1,9 @@
 //! What the daemon asks of the API server and writes to it: no right more than the role has, and none less.
+#![allow(
+    clippy::indexing_slicing,
+    clippy::unwrap_used,
+    reason = "a test panics where something is not as it should be"
+)]
 
 use std::{collections::BTreeSet, fs, path::Path, time::Duration};
 

@@ -249,7 +249,8 @@ fn report(object: &Value, more: &[&str], errors: &mut Vec<FieldError>) {
             errors.push(FieldError::invalid(&format!("{at}.properties"), properties, "strings"));
         }
         let timestamp = &result["timestamp"];
-        if !timestamp.is_null() && !(timestamp["seconds"].is_i64() && timestamp["nanos"].is_i64()) {
+        let whole = timestamp["seconds"].is_i64() && timestamp["nanos"].is_i64();
+        if !timestamp.is_null() && !whole {
             errors.push(FieldError::required(&format!("{at}.timestamp")));
         }
     }
