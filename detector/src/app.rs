@@ -8,9 +8,11 @@
 //! | `interfaces` | netlink | `attach`, by a bounded channel that it waits for |
 //! | `attach` | `interfaces` | the datapath |
 //! | `detect` | the datapath's events and edges | flows, findings, outputs |
+//! | `announce` | findings, by shared memory | the API server |
 //! | `manifests` or `kubernetes` | files or the API server | the identity store |
 //! | `admin` | the admin port | — |
 
+pub mod announce;
 mod attach;
 mod detect;
 
@@ -21,6 +23,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use nix::time::{ClockId, clock_gettime};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -28,7 +31,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{attach::Attacher, detect::Detector};
+use self::{
+    announce::{Announcer, Pace},
+    attach::Attacher,
+    detect::Detector,
+};
 use crate::{
     admin::{Admin, Sources, flow_reader},
     cluster::{
@@ -161,6 +168,7 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
         flow_idle,
         finding_window,
         kernel_statistics,
+        announce,
     } = config;
     let readiness = Readiness::default();
     let programs_ready = readiness.block("programs");
@@ -194,7 +202,7 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
         metrics: Arc::clone(&metrics),
         readiness,
         heartbeat: heartbeat.clone(),
-        node: node_name,
+        node: node_name.clone(),
         store: store.clone(),
         coverage: coverage.clone(),
         watches: Arc::clone(&watches),
@@ -230,6 +238,7 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
     let _first = loaded.set(Arc::clone(&datapath));
     drop(programs_ready);
 
+    let mut announcer = None;
     match identities {
         Identities::None => {
             tracing::warn!("no --identities and no --manifests: findings name addresses, not pods");
@@ -257,6 +266,19 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
             let source = KubernetesSource::new(access, store.clone(), trust_domain, Timing::default());
             metrics.watches(source.health()).context("register metrics")?;
             let _first = watches.set(source.health());
+            if announce.any() {
+                let writes = metrics.writes().context("register metrics")?;
+                let ours = Announcer::new(&node_name, announce, writes, monotonic()?);
+                announcer = Some(ours.clone());
+                let (writer, cancel) = (source.writer(), cancel.clone());
+                spawn(
+                    "announce",
+                    Box::pin(async move {
+                        ours.run(writer, Pace::default(), cancel).await;
+                        Ok(())
+                    }),
+                );
+            }
             let cancel = cancel.clone();
             spawn(
                 "kubernetes",
@@ -287,6 +309,7 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
         lines,
         metrics,
         heartbeat,
+        announcer,
     )?;
     spawn("detect", Box::pin(detector.run(events, questions, cancel.clone())));
 
@@ -314,6 +337,18 @@ fn kernel_reading(datapath: &Datapath) -> KernelReading {
             .collect(),
         maps: vec![("flows", map(fill.flows, fill.max_flows)), ("edges", map(fill.edges, fill.max_edges))],
     }
+}
+
+/// The kernel's time, in nanoseconds: that of `bpf_ktime_get_ns`.
+fn monotonic() -> Result<u64> {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).context("read the clock")?;
+    let (seconds, ns) = (u64::try_from(time.tv_sec())?, u64::try_from(time.tv_nsec())?);
+    Ok(seconds.saturating_mul(1_000_000_000).saturating_add(ns))
+}
+
+/// The kernel's time where nothing hangs on it: without a clock, waits end at once.
+fn monotonic_or_zero() -> u64 {
+    monotonic().unwrap_or(0)
 }
 
 /// An error with its causes on one line.

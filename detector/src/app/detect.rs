@@ -15,14 +15,13 @@ use detector_ebpf::{
     edge::{EdgeKey, EdgeValue},
     event::{Event, Record},
 };
-use nix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::GRACE;
+use super::{GRACE, announce::Announcer, monotonic, monotonic_or_zero};
 use crate::{
     admin::FlowsQuestion,
     cluster::{Holder, SharedStore, Store},
@@ -49,6 +48,7 @@ pub(super) struct Detector {
     lines: LineLog,
     metrics: Arc<Metrics>,
     heartbeat: Heartbeat,
+    announcer: Option<Announcer>,
 }
 
 impl Detector {
@@ -67,6 +67,7 @@ impl Detector {
         lines: LineLog,
         metrics: Arc<Metrics>,
         heartbeat: Heartbeat,
+        announcer: Option<Announcer>,
     ) -> Result<Self> {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
         let wall = u64::try_from(wall.as_nanos()).context("the clock is past 2500")?;
@@ -85,6 +86,7 @@ impl Detector {
             lines,
             metrics,
             heartbeat,
+            announcer,
         })
     }
 
@@ -168,6 +170,10 @@ impl Detector {
             }
         }
         self.ledger.retain(|id| self.flows.contains(id));
+        if let Some(announcer) = &self.announcer {
+            let store = self.store.read();
+            announcer.retain(|id| self.flows.contains(id), |uid| store.pod(uid).is_some(), monotonic()?);
+        }
         self.board.retain(|id| self.flows.contains(id));
         self.tell_standing()?;
         self.metrics.flows(self.flows.len());
@@ -185,6 +191,9 @@ impl Detector {
             let policy = PolicyView::of(&self.store.read(), &update.flow);
             let findings = evaluate(&update.flow, &policy, self.rules);
             self.board.note(update.id, &update.flow, &findings);
+            if let Some(announcer) = &self.announcer {
+                announcer.found(update.id, update.new_connections, &findings, monotonic_or_zero());
+            }
             for finding in self.ledger.news(update.id, findings) {
                 self.metrics.finding(finding.id, finding.severity);
                 self.lines.finding(&finding);
@@ -223,11 +232,4 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// The kernel's time, in nanoseconds: that of `bpf_ktime_get_ns`.
-fn monotonic() -> Result<u64> {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).context("read the clock")?;
-    let (seconds, ns) = (u64::try_from(time.tv_sec())?, u64::try_from(time.tv_nsec())?);
-    Ok(seconds.saturating_mul(1_000_000_000).saturating_add(ns))
 }

@@ -9,6 +9,7 @@ mod kernel;
 mod labels;
 mod process;
 mod watches;
+mod writes;
 
 use std::{
     collections::{HashMap, HashSet},
@@ -32,6 +33,7 @@ use self::{
 pub use self::{
     catalogue::{FAMILIES, Family, Kind},
     kernel::{Fill, KernelReading, Runs},
+    writes::Writes,
 };
 use crate::{
     cluster::{Census, kubernetes::Health, objects::Pod},
@@ -124,6 +126,15 @@ impl Metrics {
     /// They are registered already.
     pub fn watches(&self, health: Health) -> Result<(), prometheus::Error> {
         self.registry.register(Box::new(WatchCollector::new(health)?))
+    }
+
+    /// Registers the metrics of what is written to Kubernetes.
+    ///
+    /// # Errors
+    ///
+    /// They are registered already.
+    pub fn writes(&self) -> Result<Writes, prometheus::Error> {
+        Writes::register(&self.registry)
     }
 
     /// Counts the connections of an update.

@@ -209,6 +209,21 @@ families! {
         &["resource"],
         "Objects that could not be read.",
     );
+    WRITES = Family::counter(
+        "plainsight_kubernetes_writes_total",
+        &["kind"],
+        "Events, words of their repetitions, reports and removals of reports that the API server has taken.",
+    );
+    WRITE_FAILURES = Family::counter(
+        "plainsight_kubernetes_write_failures_total",
+        &["kind", "reason"],
+        "Attempts to write that failed, by kind of failure.",
+    );
+    WRITES_SUPPRESSED = Family::counter(
+        "plainsight_kubernetes_writes_suppressed_total",
+        &["kind", "reason"],
+        "Findings that were left out of Events and reports, by rate or for want of room.",
+    );
     LINES_LOST = Family::counter(
         "plainsight_lines_lost_total",
         &[],

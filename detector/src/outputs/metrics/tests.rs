@@ -60,6 +60,7 @@ fn filled() -> Metrics {
     let source =
         KubernetesSource::new(access, SharedStore::default(), TrustDomain::new(None), Timing::default());
     metrics.watches(source.health()).unwrap();
+    let _writes = metrics.writes().unwrap();
     metrics.coverage(&[PodCoverage {
         pod: Name::new("mcp", "agent"),
         interface: None,
@@ -156,6 +157,8 @@ fn a_scrape_says_who_does_what() {
         "plainsight_findings_active{id=\"plaintext-mcp\",severity=\"high\"} 2",
         "plainsight_kernel_events_total{reason=\"ring_full\"} 7",
         "plainsight_kubernetes_watch_state{resource=\"pods\",state=\"starting\"} 1",
+        "plainsight_kubernetes_writes_total{kind=\"event\"} 0",
+        "plainsight_kubernetes_writes_suppressed_total{kind=\"event\",reason=\"pod-rate\"} 0",
         "plainsight_node_pods{coverage=\"host-network\"} 1",
         "plainsight_node_pods{coverage=\"observed\"} 0",
         "plainsight_map_entries{map=\"flows\"} 3",
