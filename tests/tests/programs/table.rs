@@ -386,6 +386,19 @@ pub(crate) fn connections(count: u16) -> Vec<Passed> {
         .collect()
 }
 
+const PROBE: &str = "GET /healthz HTTP/1.1\r\nHost: a\r\n\r\n";
+
+/// A connection on which the client asks so many times for the same.
+pub(crate) fn repetitions(count: u32) -> Vec<Passed> {
+    let probe = |index: u32| up(client().seq(101 + index * PROBE.len() as u32).payload(PROBE));
+    [up(client().flags(SYN).seq(100))].into_iter().chain((0..count).map(probe)).collect()
+}
+
+/// A call of MCP after so many repetitions.
+pub(crate) fn news_after(count: u32) -> Passed {
+    up(client().seq(101 + count * PROBE.len() as u32).payload(CALL))
+}
+
 /// An IPv4 frame cut into segments of at most `size` bytes of payload.
 pub(crate) fn segmented(frame: &[u8], size: usize) -> Vec<Vec<u8>> {
     let network = 14;
