@@ -226,9 +226,10 @@ pub fn attend<P: Packet, S: Store>(packet: &P, store: &S, from_pod: bool) -> Tod
         return Todo::NOTHING;
     };
     let flow: &mut Flow = &mut flow;
-    if (met || missed_start(flow, &desk.segment, side)) && pickup::is_record(packet, &desk.segment) {
+    if met && pickup::is_record(packet, &desk.segment) {
         flow.verdict = Verdict::Tls as u8;
-        flow.flags |= Flow::PICKED_UP;
+        let [low, high] = &mut flow.sides;
+        (low.phase, high.phase) = (Phase::Tls as u8, Phase::Tls as u8);
     }
     advance(store, desk, flow, side)
 }

@@ -16,9 +16,6 @@ use crate::{
 /// Not inlined, so that the verifier's paths through it are not those of its callers too.
 #[inline(never)]
 pub(super) fn account<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
-    // A TLS connection that is met in mid-stream may have been met before, or counted at its start: it makes
-    // an edge where there is none and adds nothing to one that is there.
-    let again = flow.client == Flow::UNKNOWN_SIDE && flow.verdict == Verdict::Tls as u8;
     if flow.client == Flow::UNKNOWN_SIDE {
         // Servers listen below the ports that systems give to clients (Linux gives 32,768 and up).
         flow.client = 1;
@@ -52,6 +49,9 @@ pub(super) fn account<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
     edge.protocol = flow.protocol;
     edge.flags = flags;
     *value = contribution(flow, moved);
+    // A TLS connection that is met in mid-stream may have been met before, or counted at its start: it makes
+    // an edge where there is none and adds nothing to one that is there.
+    let again = flow.flags & Flow::PICKED_UP != 0 && flow.verdict == Verdict::Tls as u8;
     flow.flags |= Flow::COUNTED;
     flow.counted_verdict = verdict;
     flow.counted_protocol = flow.protocol;
