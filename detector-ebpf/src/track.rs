@@ -226,7 +226,7 @@ pub fn attend<P: Packet, S: Store>(packet: &P, store: &S, from_pod: bool) -> Tod
         return Todo::NOTHING;
     };
     let flow: &mut Flow = &mut flow;
-    if met && pickup::is_record(packet, &desk.segment) {
+    if (met || missed_start(flow, &desk.segment, side)) && pickup::is_record(packet, &desk.segment) {
         flow.verdict = Verdict::Tls as u8;
         let [low, high] = &mut flow.sides;
         (low.phase, high.phase) = (Phase::Tls as u8, Phase::Tls as u8);
