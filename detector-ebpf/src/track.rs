@@ -126,6 +126,8 @@ impl Todo {
     pub const AGAIN: Self = Self(1 << 2);
     /// The flow is counted as quiet in its slot of the filter.
     const QUIET: Self = Self(1 << 3);
+    /// The flow is to be counted as quiet if it has no news.
+    const REST: Self = Self(1 << 4);
 
     const fn with(self, other: Self, wanted: bool) -> Self {
         if wanted { Self(self.0 | other.0) } else { self }
@@ -259,10 +261,15 @@ pub fn conclude<S: Store>(store: &S, todo: Todo) {
     };
     let desk: &mut Desk = &mut desk;
     let mut quiet = todo.has(Todo::QUIET);
-    if todo.has(Todo::ACCOUNT)
+    if todo.has(Todo(Todo::ACCOUNT.0 | Todo::REST.0))
         && let Some(mut flow) = store.flow(&desk.key)
     {
-        account(store, desk, &mut flow);
+        if todo.has(Todo::ACCOUNT) {
+            account(store, desk, &mut flow);
+        }
+        if todo.has(Todo::REST) {
+            rest(store, &desk.key, &mut flow);
+        }
         quiet = flow.flags & Flow::QUIET != 0;
     }
     if todo.has(Todo::REMOVE) {
@@ -328,8 +335,6 @@ fn advance<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8) -> T
         return todo.with(Todo::ACCOUNT, settle(store, flow));
     }
     flow.last_ns = desk.began_ns;
-    let met_now = flow.flags & (Flow::PICKED_UP | Flow::COUNTED) == Flow::PICKED_UP
-        && flow.client == Flow::UNKNOWN_SIDE;
     let reset = segment.has(Segment::RST);
     // RFC 9293 §3.5.2: a reset may carry a diagnostic text, which is no data.
     let is_record = flow.flags & Flow::PICKED_UP != 0 && flow.verdict == Verdict::Tls as u8;
@@ -341,7 +346,7 @@ fn advance<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8) -> T
     if segment.payload_len > 0 && !reset && !is_record {
         desk.hello = payload(store, &desk.key, flow, segment, side);
         judge(flow, side);
-        rest(store, &desk.key, flow);
+        flow.quiet = flow.quiet.saturating_add(1);
     }
     let mut over = reset;
     if reset || segment.has(Segment::FIN) {
@@ -350,6 +355,7 @@ fn advance<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8) -> T
         this.flags |= Side::FIN;
         over |= other.flags & Side::FIN != 0;
     }
+    let met_now = flow.flags & (Flow::PICKED_UP | Flow::COUNTED) == Flow::PICKED_UP;
     if met_now {
         // A flow that is met in mid-stream is none if it does not say at once what it is.
         if flow.verdict == Verdict::Undecided as u8 || flow.verdict == Verdict::Opaque as u8 {
@@ -371,13 +377,16 @@ fn advance<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8) -> T
         _ => false,
     };
     let quiet = flow.flags & Flow::QUIET != 0;
-    Todo::NOTHING.with(Todo::ACCOUNT, settled).with(Todo::REMOVE, over || !watched).with(Todo::QUIET, quiet)
+    Todo::NOTHING
+        .with(Todo::ACCOUNT, settled)
+        .with(Todo::REST, !quiet && flow.quiet >= QUIET)
+        .with(Todo::REMOVE, over || !watched)
+        .with(Todo::QUIET, quiet)
 }
 
-/// Counts a packet as one without news, which [`wake`] takes back, and the flow as quiet after some of them.
+/// Counts the flow as quiet if it has been without news for long.
 #[inline(always)]
 fn rest<S: Store>(store: &S, key: &FlowKey, flow: &mut Flow) {
-    flow.quiet = flow.quiet.saturating_add(1);
     if flow.quiet >= QUIET && flow.flags & Flow::QUIET == 0 {
         flow.flags |= Flow::QUIET;
         store.adjust(key.slot(), Slot::QUIET);
