@@ -78,7 +78,7 @@ impl FlowKey {
 }
 
 /// Slots of the filter: a power of two.
-pub const FILTER_SLOTS: u32 = 262_144;
+pub const FILTER_SLOTS: u32 = 131_072;
 
 /// Slot of a segment's flow, the same for both directions.
 #[inline(always)]
