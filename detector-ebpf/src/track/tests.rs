@@ -99,7 +99,10 @@ fn a_connection_whose_hello_was_passed_over_is_tls_by_its_records() {
     let record = [&[0x17, 3, 3, 0, 40][..], &[0xaa; 40]].concat();
     host.packet(&segment(5000, 600, PUSH, &record), MS, true);
     let edges = host.edges();
-    assert!(edges.iter().any(|(key, value)| key.verdict == Verdict::Tls as u8 && value.entered == 1), "{edges:?}");
+    assert!(
+        edges.iter().any(|(key, value)| key.verdict == Verdict::Tls as u8 && value.entered == 1),
+        "{edges:?}"
+    );
     assert_eq!(host.flows(), 0, "nothing more is to be learned");
     assert!(host.filter_is_exact());
 }
