@@ -43,7 +43,7 @@ pub trait Store {
     /// Counts one.
     fn count(&self, counter: Counter);
 
-    /// A slot of the filter, see [`Slot`].
+    /// A slot of the filter: how many flows it holds, and in its high half how many of them are quiet.
     fn filter(&self, slot: u32) -> u32;
     /// Adds to a slot of the filter, atomically; below zero by wrapping around.
     fn adjust(&self, slot: u32, by: u32);
