@@ -23,7 +23,7 @@ use detector_tests::{
 };
 
 /// From a cause to its alert, or to the end of it.
-const WORD: Duration = Duration::from_secs(60);
+const WORD: Duration = Duration::from_secs(120);
 /// How long nothing else may fire: longer than any alert on findings is pending.
 const STILL: Duration = Duration::from_secs(3);
 
