@@ -49,6 +49,9 @@ pub(super) async fn answer(
     }
     let path = request.uri().path();
     let query = request.uri().query().unwrap_or_default();
+    if let Some(group) = path.strip_prefix("/apis/").filter(|rest| !rest.contains('/')) {
+        shared.counts.request(&format!("apis/{group}"), Verb::Get);
+    }
     if let Some(found) = discover(&shared.state(), path) {
         return Ok(found);
     }
