@@ -254,8 +254,13 @@ mod tests {
                 link(12, "veth12", LinkKind::Veth),
             ]
             .into(),
-            behind: [behind(7, "10.244.0.7"), behind(8, "10.244.0.8"), behind(9, "10.244.0.9"), behind(12, "10.244.0.14")]
-                .into(),
+            behind: [
+                behind(7, "10.244.0.7"),
+                behind(8, "10.244.0.8"),
+                behind(9, "10.244.0.9"),
+                behind(12, "10.244.0.14"),
+            ]
+            .into(),
         }
     }
 

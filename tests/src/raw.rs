@@ -29,14 +29,9 @@ impl Pod {
             for frame in frames {
                 let frame = frame.build();
                 let packet = frame.get(ETHERNET..).context("a frame is longer than its header")?;
-                let sent = sendmsg(
-                    socket.as_raw_fd(),
-                    &[IoSlice::new(packet)],
-                    &[],
-                    MsgFlags::empty(),
-                    Some(&to),
-                )
-                .with_context(|| format!("send a packet to {destination}"))?;
+                let sent =
+                    sendmsg(socket.as_raw_fd(), &[IoSlice::new(packet)], &[], MsgFlags::empty(), Some(&to))
+                        .with_context(|| format!("send a packet to {destination}"))?;
                 ensure!(sent == packet.len(), "{sent} of {} bytes were sent", packet.len());
             }
             Ok(())

@@ -139,7 +139,8 @@ fn a_line_says_of_each_end_all_that_its_objects_say() {
     ]);
     let mut daemon = rig.daemon();
     fetch(&rig.client, rig.target());
-    let found = daemon.wait_for("the flow", WORD, |record| record.is_flow() && record.port == u64::from(PORT));
+    let found =
+        daemon.wait_for("the flow", WORD, |record| record.is_flow() && record.port == u64::from(PORT));
     let line = found.unwrap().line;
     let end = |pod: &Pod, workload: serde_json::Value, mesh: &str| {
         let spec = &pod.plan().spec;
@@ -169,8 +170,7 @@ fn an_end_that_is_no_pod_is_the_node_or_a_range_of_addresses() {
     let rig = Rig::new();
     rig.api.apply(object(&rig.client));
     let mut daemon = rig.daemon();
-    let probe =
-        clients::curl_from_node(&rig.node, &format!("http://{}/healthz", rig.target()), &[]).unwrap();
+    let probe = clients::curl_from_node(&rig.node, &format!("http://{}/healthz", rig.target()), &[]).unwrap();
     probe.succeed(WORD).unwrap();
     let found = daemon
         .wait_for("the node's probe", WORD, |record| record.is_flow() && record.client.pod.is_none())
