@@ -1,4 +1,5 @@
 //! The real daemon on a node: who it says has spoken, and which pods it accounts for.
+#![expect(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
 #[path = "identities/rig.rs"]
 mod rig;

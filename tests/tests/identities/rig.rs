@@ -75,7 +75,7 @@ pub(crate) fn flows(daemon: Daemon<'_>) -> BTreeMap<(String, String, u64), u64> 
     let records = output.lines().filter_map(Record::read).filter(Record::is_flow);
     records
         .map(|record| {
-            let count = record.line["count"].as_u64().unwrap();
+            let count = record.line.get("count").and_then(Value::as_u64).unwrap();
             ((record.client.name().to_owned(), record.server.name().to_owned(), record.port), count)
         })
         .collect()

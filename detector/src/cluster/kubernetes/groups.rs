@@ -17,11 +17,14 @@ use super::{access::Connected, failure::Failure, request};
 /// Versions that a group is served in; none for a group that is not there.
 type Versions = Arc<[String]>;
 
+/// An answer, and when it came.
+type Answer = Option<(Instant, Versions)>;
+
 /// What is known of the groups that come with CRDs.
 #[derive(Clone, Debug)]
 pub(super) struct Groups {
     fresh: Duration,
-    known: Arc<HashMap<&'static str, Mutex<Option<(Instant, Versions)>>>>,
+    known: Arc<HashMap<&'static str, Mutex<Answer>>>,
 }
 
 impl Groups {
