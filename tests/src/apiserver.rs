@@ -1,8 +1,10 @@
-//! Owns a double of the Kubernetes API server: what a watching client sees of one, over plain HTTP or TLS.
+//! Owns a double of the Kubernetes API server: what a watching and writing client sees of one, over plain HTTP or
+//! TLS.
 //!
 //! It answers as the recorded server does: lists whole and in pages, lists from the cache, watches with
 //! bookmarks, streaming lists, metadata-only forms, `410 Gone` in a list and inside a watch, and the refusals
-//! of authentication and RBAC. Objects change while it runs, faults come and go, and what it sent is counted.
+//! of authentication and RBAC. It takes writes (create, merge patch, server-side apply, delete) and holds Events and
+//! reports to what the real one holds them to. Objects change while it runs, faults come and go, and what it sent is counted.
 //! It runs on a thread of its own, so that a test needs no runtime; dropping it ends everything.
 
 mod answer;
@@ -11,7 +13,9 @@ mod fault;
 mod objects;
 mod request;
 mod serve;
+mod validate;
 mod watch;
+mod write;
 
 use std::{
     collections::BTreeMap,
@@ -214,6 +218,18 @@ impl ApiServer {
         gone
     }
 
+    /// The objects of `resource`, such as `events.events.k8s.io`, in the order of their names.
+    #[must_use]
+    pub fn objects(&self, resource: &str) -> Vec<Value> {
+        let mut state = self.shared.state();
+        let found = state.objects.collection(resource);
+        found
+            .into_iter()
+            .flat_map(|found| found.objects.values())
+            .map(|object| Value::Object(object.value.clone()))
+            .collect()
+    }
+
     /// Installs a resource, as a CRD does.
     pub fn install(&self, resource: Resource) {
         self.shared.state().objects.install(resource);
@@ -295,6 +311,12 @@ impl ApiServer {
     #[must_use]
     pub fn counts(&self) -> BTreeMap<(String, Verb), Count> {
         self.shared.counts.snapshot()
+    }
+
+    /// How often somebody has asked whether an API group is there.
+    #[must_use]
+    pub fn asked_for_group(&self, group: &str) -> u64 {
+        self.shared.counts.asked_for_group(group)
     }
 
     /// What was asked of one resource with one verb.
