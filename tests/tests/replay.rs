@@ -157,8 +157,9 @@ fn what_tls_clients_name_is_told_with_their_flow() {
     let name = "outbound_.8443_._.mcp.ns.svc.cluster.local";
     let hellos = capture("tls-clienthellos.pcap");
     let Output { stdout, .. } = run(&["--json", &hellos], 0);
-    let named = text(&stdout).lines().map(|line| Record::read(line).unwrap()).filter(|record| {
-        record.is_flow() && record.port == 8443 && record.line["tls"]["sni"][0].as_str() == Some(name)
+    let told = text(&stdout);
+    let named = told.lines().map(|line| Record::read(line).unwrap()).filter(|record| {
+        record.is_flow() && record.port == 8443 && record.line["sni"][0].as_str() == Some(name)
     });
     assert_eq!(named.count(), 1);
     let Output { stdout, .. } = run(&[&hellos], 0);

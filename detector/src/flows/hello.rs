@@ -122,7 +122,7 @@ mod tests {
         let mut pending = Pending::default();
         for key in 0..5000_u32 {
             pending.put(key, &hello(b"a"));
-            assert!(pending.0.len() <= PENDING);
+            assert!(pending.names.len() <= PENDING);
         }
         assert!(pending.take(&4999).is_some());
         assert!(pending.take(&4999).is_none());
