@@ -3,7 +3,7 @@
 use std::{
     env,
     ffi::OsString,
-    fs::File,
+    fs::{self, File},
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
     path::{Path, PathBuf},
@@ -11,9 +11,11 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
+    metrics::Scrape,
     node::{NODE_NAME, Node},
     process::Process,
     record::Record,
@@ -122,6 +124,41 @@ impl<'a> Daemon<'a> {
     #[must_use]
     pub fn id(&self) -> u32 {
         self.process.id()
+    }
+
+    /// Sends a signal.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone.
+    pub fn signal(&self, signal: Signal) -> Result<()> {
+        self.process.signal(signal)
+    }
+
+    /// Stops to read what it writes, or goes on with it.
+    pub fn hold_output(&self, held: bool) {
+        self.process.hold_output(held);
+    }
+
+    /// Memory that it has resident, in KiB.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone.
+    pub fn resident(&self) -> Result<u64> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.id())).context("read its status")?;
+        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
+        number.context("its status says nothing of its memory")
+    }
+
+    /// The metrics, to be summed.
+    ///
+    /// # Errors
+    ///
+    /// They cannot be had.
+    pub fn scrape(&self) -> Result<Scrape> {
+        self.metrics().map(Scrape::new)
     }
 
     /// Whether the daemon has ended.

@@ -7,8 +7,10 @@
 pub mod apiserver;
 pub mod clients;
 pub mod daemon;
+pub mod exchange;
 pub mod frames;
 pub mod manifests;
+pub mod metrics;
 pub mod nat;
 pub mod netns;
 pub mod node;
@@ -18,4 +20,5 @@ pub mod prometheus;
 pub mod raw;
 pub mod record;
 pub mod scenario;
+pub mod soak;
 pub mod wait;

@@ -8,7 +8,10 @@ use std::{
     io::{BufRead as _, BufReader, Read, Write as _},
     os::unix::process::CommandExt as _,
     process::{Child, Command, ExitStatus, Stdio},
-    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    sync::{
+        Arc, Mutex, MutexGuard, PoisonError,
+        atomic::{AtomicBool, Ordering},
+    },
     thread::{self, JoinHandle},
     time::Duration,
 };
@@ -31,8 +34,13 @@ impl Lines {
     }
 
     /// Reads a stream to its end, and copies it to `log`.
-    fn collect(&self, stream: impl Read + Send + 'static, log: Option<&File>) -> Result<JoinHandle<()>> {
-        let lines = self.clone();
+    fn collect(
+        &self,
+        stream: impl Read + Send + 'static,
+        log: Option<&File>,
+        held: &Arc<AtomicBool>,
+    ) -> Result<JoinHandle<()>> {
+        let (lines, held) = (self.clone(), Arc::clone(held));
         let mut log = log.map(File::try_clone).transpose().context("share the log file")?;
         Ok(thread::spawn(move || {
             for line in BufReader::new(stream).split(b'\n') {
@@ -43,6 +51,9 @@ impl Lines {
                     let _full_disk = log.write_all(format!("{line}\n").as_bytes());
                 }
                 lines.lock().push(line);
+                while held.load(Ordering::Relaxed) {
+                    thread::sleep(wait::POLL);
+                }
             }
         }))
     }
@@ -56,6 +67,8 @@ pub struct Process {
     stdout: Lines,
     stderr: Lines,
     readers: Vec<JoinHandle<()>>,
+    /// Whether nobody reads the outputs for now.
+    held: Arc<AtomicBool>,
     ended: Option<ExitStatus>,
 }
 
@@ -84,11 +97,12 @@ impl Process {
             stdout: Lines::default(),
             stderr: Lines::default(),
             readers: Vec::new(),
+            held: Arc::default(),
             ended: None,
         };
         if let (Some(stdout), Some(stderr)) = (stdout, stderr) {
-            process.readers.push(process.stdout.collect(stdout, log)?);
-            process.readers.push(process.stderr.collect(stderr, log)?);
+            process.readers.push(process.stdout.collect(stdout, log, &process.held)?);
+            process.readers.push(process.stderr.collect(stderr, log, &process.held)?);
         }
         Ok(process)
     }
@@ -109,6 +123,11 @@ impl Process {
     #[must_use]
     pub fn stderr(&self) -> Vec<String> {
         self.stderr.lock().clone()
+    }
+
+    /// Stops to read both outputs, so that their pipes fill, or goes on with it.
+    pub fn hold_output(&self, held: bool) {
+        self.held.store(held, Ordering::Relaxed);
     }
 
     /// Whether the program has ended, and how.
@@ -219,6 +238,7 @@ impl Process {
 
 impl Drop for Process {
     fn drop(&mut self) {
+        self.hold_output(false);
         // Once the leader was waited for, its id may be another's; what it left behind ends with its
         // namespace.
         if self.ended.is_none() {

@@ -1,16 +1,29 @@
 //! Owns the sending of TCP segments as they are built, whatever source address they bear.
 
-use std::{io::IoSlice, net::SocketAddr, os::fd::AsRawFd as _};
+use std::{
+    fs,
+    io::IoSlice,
+    net::{Ipv4Addr, SocketAddr},
+    os::fd::AsRawFd as _,
+    thread,
+};
 
-use anyhow::{Context as _, Result, ensure};
-use nix::sys::socket::{
-    AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, sendmsg, socket,
+use anyhow::{Context as _, Result, bail, ensure};
+use nix::{
+    errno::Errno,
+    ifaddrs::getifaddrs,
+    sys::socket::{
+        AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, send, sendmsg,
+        socket,
+    },
 };
 
 use crate::{frames::Frame, node::Pod};
 
 /// Length of an Ethernet header without tags.
 const ETHERNET: usize = 14;
+/// Where the source address of IPv4 stands in such a frame.
+const SOURCE: usize = ETHERNET + 12;
 
 impl Pod {
     /// Sends packets from inside the pod to `destination`, past the pod's own TCP: nothing answers for them.
@@ -37,4 +50,62 @@ impl Pod {
             Ok(())
         })
     }
+
+    /// Puts `frames` on the pod's interface once for each of `clients` addresses from `first` on, which takes
+    /// the place of the source, as fast as the interface takes them. They are for nobody's Ethernet address:
+    /// the host side shows them to its programs and then drops them. All of them arrive.
+    ///
+    /// # Errors
+    ///
+    /// A frame is not IPv4 without tags, the kernel gives no packet socket, or frames were lost.
+    pub fn flood(&self, first: Ipv4Addr, clients: u32, frames: &[Frame]) -> Result<()> {
+        let mut frames: Vec<Vec<u8>> = frames.iter().map(Frame::build).collect();
+        self.netns().run(|| {
+            let socket = packet_socket("eth0")?;
+            let before = dropped("eth0")?;
+            let mut again = 0;
+            for client in 0..clients {
+                let source = Ipv4Addr::from_bits(u32::from(first) + client).octets();
+                for frame in &mut frames {
+                    let place = frame.get_mut(SOURCE..SOURCE + 4).context("the frame has no IPv4 header")?;
+                    place.copy_from_slice(&source);
+                    // The other side's queue may be full; the kernel says so.
+                    while let Err(error) = send(socket.as_raw_fd(), frame, MsgFlags::empty()) {
+                        if error != Errno::ENOBUFS {
+                            bail!("send a frame: {error}");
+                        }
+                        again += 1;
+                        thread::yield_now();
+                    }
+                }
+            }
+            let lost = dropped("eth0")? - before;
+            ensure!(lost == again, "the interface lost {lost} frames and told of {again}");
+            Ok(())
+        })
+    }
+}
+
+/// A socket that sends whole frames by an interface of the calling thread's network namespace.
+fn packet_socket(interface: &str) -> Result<std::os::fd::OwnedFd> {
+    // Without a protocol it receives nothing, and the kernel reads the frame's own.
+    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)
+        .context("open a packet socket")?;
+    let address = getifaddrs()
+        .context("list the interfaces")?
+        .filter(|found| found.interface_name == interface)
+        .find_map(|found| found.address?.as_link_addr().copied())
+        .with_context(|| format!("no interface {interface}"))?;
+    bind(socket.as_raw_fd(), &address).with_context(|| format!("bind a socket to {interface}"))?;
+    Ok(socket)
+}
+
+/// Frames that an interface of the calling thread's network namespace has not sent.
+fn dropped(interface: &str) -> Result<u64> {
+    /// Field of `/proc/net/dev`: eight of what was received come first, then bytes, packets, errors.
+    const TRANSMIT_DROP: usize = 11;
+    let table = fs::read_to_string("/proc/thread-self/net/dev").context("read the interfaces' counters")?;
+    let line = table.lines().find_map(|line| line.trim_start().strip_prefix(interface)?.strip_prefix(':'));
+    let field = line.and_then(|line| line.split_whitespace().nth(TRANSMIT_DROP)?.parse().ok());
+    field.with_context(|| format!("no counters of {interface}"))
 }

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 /// Time between two looks at a condition: short against a program's start, long against a look.
-const POLL: Duration = Duration::from_millis(10);
+pub(crate) const POLL: Duration = Duration::from_millis(10);
 
 static INTERRUPTED: OnceLock<fn() -> bool> = OnceLock::new();
 

@@ -75,7 +75,9 @@ pub(super) fn account<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
             }
         }
         Some(false) => {}
-        None => store.count(Counter::EdgeMapFull),
+        // Once for each verdict, however much the flow says after it.
+        None if moved => store.count(Counter::EdgeMapFull),
+        None => {}
     }
 }
 
