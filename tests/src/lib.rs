@@ -15,4 +15,5 @@ pub mod pcap;
 pub mod process;
 pub mod record;
 pub mod scenario;
+pub mod vm;
 pub mod wait;

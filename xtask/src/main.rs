@@ -19,6 +19,7 @@ mod interrupt;
 mod process;
 mod setup;
 mod test;
+mod vm;
 mod workspace;
 
 /// `sysexits.h`: the command was used wrongly.
@@ -64,6 +65,11 @@ enum Command {
         quick: bool,
         /// Groups of rows to measure [default: all]; `list` names them
         names: Vec<String>,
+    },
+    /// Boot the kernels that Plainsight is claimed for in virtual machines, and run in them what loads programs (root)
+    Vm {
+        /// Kernels, such as 5.10 [default: all]
+        versions: Vec<String>,
     },
     /// Run what CI runs: format, lints, docs, tests
     Ci,
@@ -111,6 +117,7 @@ fn run(command: Command) -> Result<()> {
             let flags = flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_owned());
             bench::run(&workspace, &flags.chain(names).collect::<Vec<_>>())
         }
+        Command::Vm { versions } => vm::run(&workspace, &versions),
         Command::Ci => ci::run(&workspace),
     }
 }

@@ -1,0 +1,138 @@
+//! `cargo xtask vm`: the suites that load programs, on every kernel that the README claims.
+//!
+//! Debian's cloud kernels boot in QEMU with the host's files as their root, read-only and under a layer of
+//! memory, so that a suite finds there what it finds here. Nothing of the machine outlives it but its logs.
+
+use std::{
+    collections::BTreeMap,
+    env, fs,
+    path::{Path, PathBuf},
+};
+
+use anyhow::{Context as _, Result, bail};
+use detector_tests::vm::Suite;
+
+use self::{
+    kernel::{KERNELS, Kernel},
+    machine::{Accelerator, Machine},
+    report::{Report, table},
+};
+use crate::{process, setup, workspace::Workspace};
+
+mod initramfs;
+mod kernel;
+mod machine;
+mod report;
+
+/// The suites, each a test program of the package `detector-tests`, and the tests of it that are left out.
+const SUITES: [(&str, &[&str]); 2] = [("programs", &[]), ("corpus", &[])];
+
+/// How many times longer than here every wait of a suite may take in an emulated machine.
+const PATIENCE: u32 = 15;
+
+/// Boots the kernels of these versions, or all, and prints what became of each suite.
+pub(crate) fn run(workspace: &Workspace, versions: &[String]) -> Result<()> {
+    let kernels = chosen(versions)?;
+    workspace.require_root("the machines have this one's files for their root", "vm")?;
+    setup::ensure_vm(workspace)?;
+    let programs = process::step("build the suites", || build(workspace))?;
+    let init = process::step("build the machines' first process", || build_init(workspace))?;
+    let kernels = process::step("get the kernels", || Kernel::get(workspace, &kernels))?;
+    let suites = suites(workspace, &programs);
+    let accelerator = process::step("probe KVM", || Accelerator::probe(workspace, &kernels, &init))?;
+
+    let mut reports: Vec<Report> = Vec::new();
+    for kernel in &kernels {
+        let machine = Machine::new(workspace, kernel, accelerator);
+        let name = format!("Linux {}", kernel.version);
+        reports.push(process::step(&name, || machine.run(&init, &suites))?);
+    }
+    println!("{}", table(&reports));
+    let failed: Vec<&str> = reports.iter().filter(|report| !report.passed()).map(Report::version).collect();
+    if !failed.is_empty() {
+        bail!("not everything passed on {}: see {}", failed.join(", "), folder(workspace).display());
+    }
+    Ok(())
+}
+
+/// Where logs and file systems of the machines lie.
+fn folder(workspace: &Workspace) -> PathBuf {
+    workspace.target().join("vm")
+}
+
+fn chosen(versions: &[String]) -> Result<Vec<&'static kernel::Wanted>> {
+    if versions.is_empty() {
+        return Ok(KERNELS.iter().collect());
+    }
+    let find = |version: &String| {
+        let known = || KERNELS.iter().map(|kernel| kernel.version).collect::<Vec<_>>().join(", ");
+        let found = KERNELS.iter().find(|kernel| kernel.version == version);
+        found.with_context(|| format!("no kernel {version}: there are {}", known()))
+    };
+    versions.iter().map(find).collect()
+}
+
+/// Builds the daemon and the suites; answers where each suite's program is.
+fn build(workspace: &Workspace) -> Result<BTreeMap<String, PathBuf>> {
+    process::run(&mut workspace.cargo(&["build", "-p", "detector"]))?;
+    let mut args = vec!["test", "-p", "detector-tests", "--no-run"];
+    for (name, _) in SUITES {
+        args.extend(["--test", name]);
+    }
+    process::run(&mut workspace.cargo(&args))?;
+    // Cargo says where the programs are in lines of JSON only, and for people in these.
+    let said = process::output(
+        workspace.cargo(&args).stderr(std::process::Stdio::piped()).arg("--message-format=json"),
+    )?;
+    let mut programs = BTreeMap::new();
+    for line in said.lines() {
+        let Some((_, path)) = line.split_once("\"executable\":\"") else { continue };
+        let Some((path, _)) = path.split_once('"') else { continue };
+        let file = Path::new(path).file_name().unwrap_or_default().to_string_lossy();
+        let name = file.rsplit_once('-').map_or(&*file, |(name, _hash)| name);
+        programs.insert(name.to_owned(), workspace.root().join(path));
+    }
+    Ok(programs)
+}
+
+/// Builds the first process, as a program that needs no other file.
+fn build_init(workspace: &Workspace) -> Result<PathBuf> {
+    const NAME: &str = "vm-init";
+    let args = ["rustc", "-p", "detector-tests", "--bin", NAME, "--"];
+    let mut build = workspace.cargo(&args);
+    process::run(build.args(["-C", "target-feature=+crt-static", "-C", "strip=symbols"]))?;
+    let folder = folder(workspace);
+    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
+    // A copy: the next build of everything puts one there that does need other files.
+    let init = folder.join("init");
+    fs::copy(workspace.binary(NAME), &init).with_context(|| format!("write {}", init.display()))?;
+    Ok(init)
+}
+
+fn suites(workspace: &Workspace, programs: &BTreeMap<String, PathBuf>) -> Vec<Suite> {
+    let text = |path: &Path| path.display().to_string();
+    let tests = text(&workspace.root().join("tests"));
+    let path = env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
+    let environment = BTreeMap::from([
+        // No test may be skipped for want of rights, which a machine has.
+        ("CI".to_owned(), "true".to_owned()),
+        ("PATH".to_owned(), path),
+        ("PLAINSIGHT_BIN".to_owned(), text(&workspace.binary("plainsight"))),
+        ("PLAINSIGHT_PATIENCE".to_owned(), PATIENCE.to_string()),
+        ("PLAINSIGHT_TOOLS".to_owned(), text(&workspace.tools())),
+        ("RUST_BACKTRACE".to_owned(), "0".to_owned()),
+    ]);
+    let suite = |(name, left_out): &(&str, &[&str])| {
+        let program = programs.get(*name)?;
+        let mut arguments = vec!["--show-output".to_owned(), "--test-threads=2".to_owned()];
+        arguments.extend(left_out.iter().flat_map(|test| ["--skip".to_owned(), (*test).to_owned()]));
+        Some(Suite {
+            name: (*name).to_owned(),
+            folder: tests.clone(),
+            program: text(program),
+            arguments,
+            environment: environment.clone(),
+        })
+    };
+    SUITES.iter().filter_map(suite).collect()
+}
