@@ -36,7 +36,7 @@ pub(crate) fn run(workspace: &Workspace, versions: &[String]) -> Result<()> {
     workspace.require_root("the machines have this one's files for their root", "vm")?;
     setup::ensure_vm(workspace)?;
     let programs = process::step("build the suites", || build(workspace))?;
-    let init = process::step("build the machines' first process", || build_init(workspace))?;
+    let init = workspace.binary("vm-init");
     let kernels = process::step("get the kernels", || Kernel::get(workspace, &kernels))?;
     let suites = suites(workspace, &programs);
     let accelerator = process::step("probe KVM", || Accelerator::probe(workspace, &kernels, &init))?;
@@ -72,18 +72,15 @@ fn chosen(versions: &[String]) -> Result<Vec<&'static kernel::Wanted>> {
     versions.iter().map(find).collect()
 }
 
-/// Builds the daemon and the suites; answers where each suite's program is.
+/// Builds the daemon, the suites and the machines' first process; answers where each suite's program is.
 fn build(workspace: &Workspace) -> Result<BTreeMap<String, PathBuf>> {
-    process::run(&mut workspace.cargo(&["build", "-p", "detector"]))?;
-    let mut args = vec!["test", "-p", "detector-tests", "--no-run"];
+    // As the tests build: another selection of packages would compile what they depend on a second time.
+    process::run(&mut workspace.cargo(&["build", "--workspace", "--all-targets"]))?;
+    let mut list = workspace.cargo(&["test", "--workspace", "--no-run", "--message-format=json"]);
     for (name, _) in SUITES {
-        args.extend(["--test", name]);
+        list.args(["--test", name]);
     }
-    process::run(&mut workspace.cargo(&args))?;
-    // Cargo says where the programs are in lines of JSON only, and for people in these.
-    let said = process::output(
-        workspace.cargo(&args).stderr(std::process::Stdio::piped()).arg("--message-format=json"),
-    )?;
+    let said = process::output(&mut list)?;
     let mut programs = BTreeMap::new();
     for line in said.lines() {
         let Some((_, path)) = line.split_once("\"executable\":\"") else { continue };
@@ -93,20 +90,6 @@ fn build(workspace: &Workspace) -> Result<BTreeMap<String, PathBuf>> {
         programs.insert(name.to_owned(), workspace.root().join(path));
     }
     Ok(programs)
-}
-
-/// Builds the first process, as a program that needs no other file.
-fn build_init(workspace: &Workspace) -> Result<PathBuf> {
-    const NAME: &str = "vm-init";
-    let args = ["rustc", "-p", "detector-tests", "--bin", NAME, "--"];
-    let mut build = workspace.cargo(&args);
-    process::run(build.args(["-C", "target-feature=+crt-static", "-C", "strip=symbols"]))?;
-    let folder = folder(workspace);
-    fs::create_dir_all(&folder).with_context(|| format!("create {}", folder.display()))?;
-    // A copy: the next build of everything puts one there that does need other files.
-    let init = folder.join("init");
-    fs::copy(workspace.binary(NAME), &init).with_context(|| format!("write {}", init.display()))?;
-    Ok(init)
 }
 
 fn suites(workspace: &Workspace, programs: &BTreeMap<String, PathBuf>) -> Vec<Suite> {

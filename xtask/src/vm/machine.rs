@@ -15,7 +15,7 @@ use detector_tests::{
 };
 
 use super::{folder, initramfs::Archive, kernel::Kernel, report::Report};
-use crate::{interrupt, workspace::Workspace};
+use crate::{interrupt, process::output, workspace::Workspace};
 
 /// A machine that works needs a few seconds by KVM; one that does not never comes up.
 const PROBE: Duration = Duration::from_secs(10);
@@ -131,7 +131,18 @@ impl<'a> Machine<'a> {
         for folder in ["dev", "proc", "modules"] {
             archive.folder(folder)?;
         }
-        archive.file("init", &fs::read(init).with_context(|| format!("read {}", init.display()))?)?;
+        let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));
+        archive.file("init", &read(init)?)?;
+        for library in libraries(init)? {
+            // Folders come before what is in them.
+            let parents: Vec<&Path> = library.ancestors().skip(1).collect();
+            for folder in parents.into_iter().rev().filter_map(|folder| folder.strip_prefix("/").ok()) {
+                if !folder.as_os_str().is_empty() {
+                    archive.folder(&folder.display().to_string())?;
+                }
+            }
+            archive.file(library.display().to_string().trim_start_matches('/'), &read(&library)?)?;
+        }
         archive.file("suites", suites.iter().map(Suite::write).collect::<String>().as_bytes())?;
         for (index, (name, content)) in self.kernel.needed_modules()?.iter().enumerate() {
             archive.file(&format!("modules/{index:03}-{name}.ko"), content)?;
@@ -161,6 +172,13 @@ impl<'a> Machine<'a> {
         qemu.args(["-serial", "stdio"]);
         qemu
     }
+}
+
+/// The files that a program is loaded with: its libraries, and what loads them.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let list = output(Command::new("ldd").arg(program))?;
+    let paths = list.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    Ok(paths.map(PathBuf::from).collect())
 }
 
 /// The server of the host's files. The machine mounts them read-only.
