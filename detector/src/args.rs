@@ -127,7 +127,46 @@ pub struct RunArgs {
     #[arg(long, env = "PLAINSIGHT_REPORT_OTHER_PLAINTEXT", help_heading = "What to report")]
     pub report_other_plaintext: bool,
 
-    /// Address of /metrics, /healthz and /readyz
+    /// Seconds after the last of its traffic for which a finding stands
+    ///
+    /// What stands is in `plainsight_findings_active`, which alerts go by: a remedy shows after this time. A
+    /// pair that speaks less often than this shows as coming and going.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "600",
+        env = "PLAINSIGHT_FINDING_WINDOW",
+        help_heading = "What to report"
+    )]
+    pub finding_window: NonZeroU32,
+
+    /// Have the kernel measure each run of the programs, for `plainsight_program_run_seconds_total`
+    ///
+    /// It costs each run of every eBPF program on the node two looks at the clock, and takes CAP_SYS_ADMIN.
+    /// Without this the metric is there where `sysctl kernel.bpf_stats_enabled` is 1.
+    #[arg(long, env = "PLAINSIGHT_KERNEL_STATISTICS", help_heading = "What to report")]
+    pub kernel_statistics: bool,
+
+    /// Write a Kubernetes Event on the pod of each finding [default: on in a cluster, off elsewhere]
+    ///
+    /// Needs --identities kubernetes, and `create` and `patch` on events.events.k8s.io. Each node writes of its
+    /// own pods. Repetitions raise the count of the Event's series; rates are limited.
+    #[arg(
+        long,
+        value_name = "on|off",
+        env = "PLAINSIGHT_KUBERNETES_EVENTS",
+        help_heading = "What to report"
+    )]
+    pub kubernetes_events: Option<Switch>,
+
+    /// Keep a PolicyReport of what stands for each pod [default: on in a cluster, off elsewhere]
+    ///
+    /// Needs --identities kubernetes; written where the CRD is installed: policyreports.wgpolicyk8s.io, or
+    /// reports.openreports.io. A report goes with its last finding, and with its pod.
+    #[arg(long, value_name = "on|off", env = "PLAINSIGHT_POLICY_REPORTS", help_heading = "What to report")]
+    pub policy_reports: Option<Switch>,
+
+    /// Address of /metrics, /healthz, /readyz, and of /api/v1 for clients on this node
     ///
     /// An IPv6-only cluster wants `[::]:9464`. Nothing can be changed through it.
     #[arg(
@@ -159,14 +198,15 @@ pub struct RunArgs {
     )]
     pub log_format: LogFormat,
 
-    /// Share of each core, in percent, that reading plaintext may cost
+    /// Share of each core, in percent, that the programs may take beyond the look at settled packets
     ///
-    /// A ceiling at any load. What it skips is counted, and a message that was not read never turns into a
-    /// verdict.
+    /// A ceiling at any load, by the time that packets really take. What it skips is counted, and a packet that
+    /// was passed over never turns into a verdict. Flows that keep saying the same get an eighth of it, new
+    /// connections the rest. 100 is no limit.
     #[arg(
         long,
         value_name = "PERCENT",
-        default_value_t = 2.0,
+        default_value_t = 1.0,
         env = "PLAINSIGHT_SCAN_BUDGET",
         help_heading = "Limits"
     )]
@@ -391,6 +431,15 @@ pub enum IdentitySource {
     Manifests,
 }
 
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
+}
+
 /// How the log is written.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum LogFormat {
@@ -491,6 +540,6 @@ mod tests {
         let Command::Run(run) = command else { panic!("{command:?}") };
         assert_eq!(run.interfaces.to_string(), "auto");
         assert_eq!((run.scan_window, run.sample_one_in.get()), (4096, 1024));
-        assert!((run.scan_budget - 2.0).abs() < f64::EPSILON);
+        assert!((run.scan_budget - 1.0).abs() < f64::EPSILON);
     }
 }

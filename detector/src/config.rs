@@ -3,7 +3,8 @@
 use std::{fs, io, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use crate::{
-    args::{IdentitySource, LogFormat, ReplayArgs, RunArgs},
+    app::announce::Kinds,
+    args::{IdentitySource, LogFormat, ReplayArgs, RunArgs, Switch},
     cluster::kubernetes::Access,
     findings::Rules,
     interfaces::Select,
@@ -25,14 +26,18 @@ pub struct Config {
     pub log_flows: bool,
     /// Whether plaintext of no special kind is a finding.
     pub report_other_plaintext: bool,
+    /// How long after the last of its traffic a finding stands.
+    pub finding_window: Duration,
+    /// Whether the kernel is asked to measure the programs' runs.
+    pub kernel_statistics: bool,
     /// Address of the admin port.
     pub listen: SocketAddr,
     /// What is logged.
     pub log: String,
     /// How it is logged.
     pub log_format: LogFormat,
-    /// Bytes that one core may read a second.
-    pub scan_bytes_per_second: u32,
+    /// Nanoseconds of each millisecond of a core that packets may take beyond settled ones.
+    pub budget_ns_per_ms: u32,
     /// Bytes of a message that are read.
     pub scan_window: u32,
     /// One in how many packets of unknown flows is looked at.
@@ -43,6 +48,8 @@ pub struct Config {
     pub max_edges: u32,
     /// After how long an idle flow is dropped.
     pub flow_idle: Duration,
+    /// What is written to Kubernetes.
+    pub announce: Kinds,
 }
 
 /// Where identities and policy are read from.
@@ -74,6 +81,9 @@ pub enum ConfigError {
     /// A way to the API server is named, and identities are to come from elsewhere.
     #[error("--kubeconfig and --context do not go with manifests")]
     KubeconfigUnused,
+    /// Something is to be written to Kubernetes, and identities come from elsewhere.
+    #[error("--kubernetes-events on and --policy-reports on need --identities kubernetes")]
+    NothingToWriteTo,
     /// The log filter cannot be parsed.
     #[error("--log {filter:?}")]
     Log {
@@ -87,9 +97,6 @@ pub enum ConfigError {
     #[error("--node-name is not given, and the host name cannot be read")]
     HostName(#[source] io::Error),
 }
-
-/// What reading one byte costs, as measured: 2.6 ns.
-const NS_PER_BYTE: f64 = 2.6;
 
 impl TryFrom<RunArgs> for Config {
     type Error = ConfigError;
@@ -105,6 +112,10 @@ impl TryFrom<RunArgs> for Config {
             trust_domain,
             log_flows,
             report_other_plaintext,
+            finding_window,
+            kernel_statistics,
+            kubernetes_events,
+            policy_reports,
             listen,
             log,
             log_format,
@@ -118,6 +129,7 @@ impl TryFrom<RunArgs> for Config {
         let trust_domain = trust_domain.map(checked_trust_domain).transpose()?;
         let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         let identities = identities_from(identities, manifests, kubeconfig, context, in_cluster)?;
+        let announce = announced(kubernetes_events, policy_reports, &identities)?;
         if let Err(source) = log.parse::<tracing_subscriber::filter::Targets>() {
             return Err(ConfigError::Log { filter: log, source });
         }
@@ -135,15 +147,18 @@ impl TryFrom<RunArgs> for Config {
             trust_domain,
             log_flows,
             report_other_plaintext,
+            finding_window: Duration::from_secs(finding_window.get().into()),
+            kernel_statistics,
             listen,
             log,
             log_format,
-            scan_bytes_per_second: bytes_per_second(scan_budget)?,
+            budget_ns_per_ms: nanoseconds_per_millisecond(scan_budget)?,
             scan_window,
             sample_one_in,
             max_flows,
             max_edges,
             flow_idle: Duration::from_secs(flow_idle.get().into()),
+            announce,
         })
     }
 }
@@ -216,25 +231,43 @@ fn identities_from(
     }
 }
 
+/// What is written to Kubernetes: by default all in a cluster. Whoever watches one from outside did not ask to
+/// write into it.
+fn announced(
+    events: Option<Switch>,
+    reports: Option<Switch>,
+    identities: &Identities,
+) -> Result<Kinds, ConfigError> {
+    let in_cluster = matches!(identities, Identities::Kubernetes(Access::InCluster));
+    let on = |switch: Option<Switch>| switch.map_or(in_cluster, |switch| switch == Switch::On);
+    let kinds = Kinds { events: on(events), reports: on(reports) };
+    if kinds.any() && !matches!(identities, Identities::Kubernetes(_)) {
+        return Err(ConfigError::NothingToWriteTo);
+    }
+    Ok(kinds)
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
     reason = "between 0 and 100 percent it is below 400 million"
 )]
-fn bytes_per_second(percent: f64) -> Result<u32, ConfigError> {
+fn nanoseconds_per_millisecond(percent: f64) -> Result<u32, ConfigError> {
     if !(percent > 0.0 && percent <= 100.0) {
         return Err(ConfigError::ScanBudget(percent));
     }
-    Ok((percent / 100.0 * 1e9 / NS_PER_BYTE).ceil() as u32)
+    Ok((percent / 100.0 * 1e6).ceil() as u32)
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use detector_ebpf::budget::Budget;
 
-    use super::{Config, ConfigError, Identities, identities_from};
+    use super::{Config, ConfigError, Identities, announced, identities_from};
     use crate::{
-        args::{Cli, Command, IdentitySource},
+        app::announce::Kinds,
+        args::{Cli, Command, IdentitySource, Switch},
         cluster::kubernetes::Access,
     };
 
@@ -246,9 +279,9 @@ mod tests {
     }
 
     #[test]
-    fn the_scan_budget_becomes_bytes_by_the_measured_cost() {
-        assert_eq!(config(&["--scan-budget", "2"]).unwrap().scan_bytes_per_second, 7_692_308);
-        assert_eq!(config(&["--scan-budget", "100"]).unwrap().scan_bytes_per_second, 384_615_385);
+    fn the_scan_budget_is_a_share_of_the_time() {
+        assert_eq!(config(&["--scan-budget", "2"]).unwrap().budget_ns_per_ms, 20_000);
+        assert_eq!(config(&["--scan-budget", "100"]).unwrap().budget_ns_per_ms, Budget::UNLIMITED);
     }
 
     #[test]
@@ -289,6 +322,21 @@ mod tests {
         assert!(from(kubernetes, files(), None, None, true).is_err());
         assert!(from(Some(IdentitySource::Manifests), vec![], None, None, true).is_err());
         assert!(from(None, files(), Some("k"), None, true).is_err());
+    }
+
+    #[test]
+    fn writing_to_a_cluster_is_for_those_who_are_in_it_or_say_so() {
+        let inside = Identities::Kubernetes(Access::InCluster);
+        let outside = Identities::Kubernetes(Access::Kubeconfig { path: None, context: None });
+        let both = Kinds { events: true, reports: true };
+        let of = |events, reports, identities| announced(events, reports, identities).ok();
+        assert_eq!(of(None, None, &inside), Some(both));
+        assert_eq!(of(Some(Switch::Off), None, &inside), Some(Kinds { events: false, ..both }));
+        assert_eq!(of(None, None, &outside), Some(Kinds::default()));
+        assert_eq!(of(Some(Switch::On), Some(Switch::On), &outside), Some(both));
+        assert_eq!(of(None, None, &Identities::None), Some(Kinds::default()));
+        assert_eq!(of(Some(Switch::On), None, &Identities::None), None);
+        assert_eq!(of(None, Some(Switch::On), &Identities::Manifests(vec![])), None);
     }
 
     #[test]

@@ -11,12 +11,15 @@
 mod compare;
 #[path = "programs/kernel.rs"]
 mod kernel;
+#[path = "programs/lengths.rs"]
+mod lengths;
 #[path = "programs/table.rs"]
 mod table;
 
 use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path};
 
 use detector_ebpf::{
+    budget::Budget,
     counter::Counter,
     evidence::Evidence,
     host::{Host, Settings},
@@ -97,6 +100,42 @@ fn every_frame_of_the_table_gives_in_the_kernel_what_it_gives_on_the_host() {
 }
 
 #[test]
+fn every_length_that_a_header_can_claim_gives_in_the_kernel_what_it_gives_on_the_host() {
+    if !netns::require_root() {
+        return;
+    }
+    let mut kernel = Kernel::load(0);
+    let groups = lengths::groups();
+    for group in &groups {
+        let host = on_host(&group.frames, 0);
+        if group.verdict {
+            assert_eq!(host.edges.len(), 1, "{}: {host:?}", group.name);
+        }
+        compare(&mut kernel, &group.frames, 0, &group.name);
+    }
+    let followed = groups.iter().filter(|group| group.verdict).count();
+    println!("{} kinds of headers, {followed} of them true", groups.len());
+    kernel.assert_filter_is_exact();
+}
+
+#[test]
+fn a_frame_that_is_cut_at_any_byte_gives_in_the_kernel_what_it_gives_on_the_host() {
+    if !netns::require_root() {
+        return;
+    }
+    // Sampled, so that every frame whose headers are whole is looked into.
+    let mut kernel = Kernel::load(u32::MAX);
+    for group in lengths::cut() {
+        for (frame, from_pod) in &group.frames {
+            let name = format!("{} ({} bytes)", group.name, frame.len());
+            compare(&mut kernel, &[(frame.clone(), *from_pod)], u32::MAX, &name);
+        }
+        compare(&mut kernel, &group.frames, u32::MAX, &group.name);
+    }
+    kernel.assert_filter_is_exact();
+}
+
+#[test]
 fn every_capture_gives_in_the_kernel_what_it_gives_on_the_host() {
     if !netns::require_root() {
         return;
@@ -173,7 +212,7 @@ fn a_full_flow_map_costs_the_new_flows_only() {
     if !netns::require_root() {
         return;
     }
-    let mut kernel = Kernel::load_with(0, 8);
+    let mut kernel = Kernel::load_with(0, 8, Budget::UNLIMITED);
     for (frame, from_pod) in table::connections(12) {
         kernel.packet(&frame, from_pod);
     }
@@ -182,6 +221,39 @@ fn a_full_flow_map_costs_the_new_flows_only() {
     let entered: u64 = kernel.edges().iter().map(|(_, value)| value.entered).sum();
     assert_eq!(entered, 8);
     kernel.assert_filter_is_exact();
+}
+
+#[test]
+fn what_the_budget_refuses_is_counted_and_turns_into_no_verdict() {
+    if !netns::require_root() {
+        return;
+    }
+    let mut kernel = Kernel::load_with(0, 1024, 0);
+    for (frame, from_pod) in table::connections(12) {
+        kernel.packet(&frame, from_pod);
+    }
+    let opened = kernel.counters()[Counter::OpenRefused as usize];
+    assert_eq!(opened, 12, "a SYN each");
+    assert_eq!(kernel.flows(), 0);
+    assert!(kernel.edges().is_empty());
+    kernel.assert_filter_is_exact();
+}
+
+#[test]
+fn a_flow_that_keeps_saying_the_same_is_quiet_in_the_filter_until_it_has_news() {
+    if !netns::require_root() {
+        return;
+    }
+    let mut kernel = Kernel::load(0);
+    for (frame, from_pod) in table::repetitions(40) {
+        kernel.packet(&frame, from_pod);
+    }
+    kernel.assert_filter_is_exact();
+    assert_eq!(kernel.quiet_flows(), 1);
+    let (frame, from_pod) = table::news_after(40);
+    kernel.packet(&frame, from_pod);
+    kernel.assert_filter_is_exact();
+    assert_eq!(kernel.quiet_flows(), 0);
 }
 
 #[test]
