@@ -24,8 +24,8 @@ mod kernel;
 mod machine;
 mod report;
 
-/// The suites, each a test program of the package `detector-tests`, and the tests of it that are left out.
-const SUITES: [(&str, &[&str]); 2] = [("programs", &[]), ("corpus", &[])];
+/// The suites: test programs of the package `detector-tests`, and the tests of each that a machine runs.
+const SUITES: [(&str, &[&str]); 3] = [("programs", &[]), ("netns", &[]), ("corpus", &[])];
 
 /// How many times longer than here every wait of a suite may take in an emulated machine.
 const PATIENCE: u32 = 15;
