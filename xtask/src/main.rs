@@ -16,6 +16,7 @@ mod ci;
 mod demo;
 mod ebpf;
 mod interrupt;
+mod manifests;
 mod process;
 mod setup;
 mod test;
@@ -65,6 +66,12 @@ enum Command {
         /// Groups of rows to measure [default: all]; `list` names them
         names: Vec<String>,
     },
+    /// Render the Helm chart into the kustomize base and check all of deploy/ with Helm, kubectl and schemas
+    Manifests {
+        /// Write nothing: fail if what is there is not what is rendered
+        #[arg(long)]
+        check: bool,
+    },
     /// Run what CI runs: format, lints, docs, tests
     Ci,
 }
@@ -111,6 +118,7 @@ fn run(command: Command) -> Result<()> {
             let flags = flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_owned());
             bench::run(&workspace, &flags.chain(names).collect::<Vec<_>>())
         }
+        Command::Manifests { check } => manifests::run(&workspace, check),
         Command::Ci => ci::run(&workspace),
     }
 }
