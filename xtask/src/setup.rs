@@ -14,6 +14,7 @@ mod bpf_linker;
 pub(crate) mod kubernetes;
 mod node;
 mod programs;
+mod prometheus;
 mod python;
 mod rust_src;
 
@@ -33,7 +34,7 @@ enum Done {
 const EBPF: [Concern; 2] = [rust_src::ensure, bpf_linker::ensure];
 
 /// What the demo and the tests run; the programs first, for the others use them.
-const RUN: [Concern; 3] = [programs::ensure, python::ensure, node::ensure];
+const RUN: [Concern; 4] = [programs::ensure, python::ensure, node::ensure, prometheus::ensure];
 
 /// Gets everything.
 pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
