@@ -88,7 +88,7 @@ fn compare(place: &str, left: &Value, right: &Value, found: &mut Vec<String>) {
 mod tests {
     use super::{all, differences};
 
-    const TWO: &str = "---\nkind: A\napiVersion: v1\nmetadata: {name: a, namespace: n}\nspec: {list: [1, {b: 2}]}\n---\n# nothing\n---\nkind: B\napiVersion: v1\nmetadata: {name: b}\n";
+    const TWO: &str = "---\nkind: A\napiVersion: v1\nmetadata: {name: a, namespace: ns}\nspec: {list: [1, {b: 2}]}\n---\n# nothing\n---\nkind: B\napiVersion: v1\nmetadata: {name: b}\n";
 
     #[test]
     fn a_difference_names_object_and_field() {
@@ -96,9 +96,9 @@ mod tests {
         assert_eq!(left.len(), 2);
         assert!(differences(&left, &left).is_empty());
         let right = all(&TWO.replace("b: 2", "b: 3")).unwrap();
-        assert_eq!(differences(&left, &right), ["A n/a.spec.list[1].b: 2 and 3"]);
+        assert_eq!(differences(&left, &right), ["A ns/a.spec.list[1].b: 2 and 3"]);
         assert_eq!(differences(&left, &left[..1]), ["B /b: only in the first"]);
-        assert_eq!(differences(&left[1..], &left), ["A n/a: only in the second"]);
+        assert_eq!(differences(&left[1..], &left), ["A ns/a: only in the second"]);
     }
 
     #[test]
