@@ -15,7 +15,10 @@ mod build;
 mod ci;
 mod demo;
 mod ebpf;
+mod image;
 mod interrupt;
+mod json;
+mod kind;
 mod manifests;
 mod process;
 mod setup;
@@ -72,6 +75,21 @@ enum Command {
         #[arg(long)]
         check: bool,
     },
+    /// Make the container image as an OCI archive, with its SBOM beside it, under target/image
+    Image {
+        /// What it is to run on [default: this machine's]
+        #[arg(long)]
+        arch: Option<image::binary::Architecture>,
+        /// Build it a second time elsewhere, compare the bytes, and run the demo's scenario with it (root)
+        #[arg(long)]
+        check: bool,
+    },
+    /// Deploy the image in a cluster of kind and assert what the demo asserts (needs Docker and kind)
+    Kind {
+        /// Leave the cluster running
+        #[arg(long)]
+        keep: bool,
+    },
     /// Run what CI runs: format, lints, docs, tests
     Ci,
 }
@@ -119,6 +137,11 @@ fn run(command: Command) -> Result<()> {
             bench::run(&workspace, &flags.chain(names).collect::<Vec<_>>())
         }
         Command::Manifests { check } => manifests::run(&workspace, check),
+        Command::Image { arch, check } => {
+            let architecture = arch.unwrap_or(image::binary::Architecture::own());
+            image::run(&workspace, &image::Options { architecture, check }).map(drop)
+        }
+        Command::Kind { keep } => kind::run(&workspace, keep),
         Command::Ci => ci::run(&workspace),
     }
 }

@@ -1,7 +1,8 @@
 //! `cargo xtask manifests`: everything under `deploy/` that is made from something else, and its checks.
 //!
 //! The Helm chart is the source. Helm renders it into the kustomize base and the objects of its components;
-//! the chart's own copies of what lies elsewhere (the definitions of our resources) are made first. Nothing
+//! the chart's own copies of what lies elsewhere (the definitions of our resources, the rules of alerts, the
+//! dashboard) are made first. Nothing
 //! that is rendered is edited by hand: `--check` finds a difference of one byte.
 
 use std::path::PathBuf;
@@ -20,6 +21,8 @@ mod render;
 const CHART: &str = "deploy/helm/plainsight";
 const BASE: &str = "deploy/kustomize/base";
 const COMPONENTS: &str = "deploy/kustomize/components";
+/// What removes from the nodes what the detector left there.
+const DETACH: &str = "deploy/kustomize/detach";
 const OVERLAYS: &str = "deploy/kustomize/overlays";
 
 /// Every value of the chart, and what comes of it; the detector's tests read that.
@@ -32,11 +35,13 @@ struct Component {
     values: &'static [&'static str],
 }
 
-const ALL_COMPONENTS: [Component; 6] = [
+const ALL_COMPONENTS: [Component; 8] = [
+    Component { name: "dashboard", values: &["dashboard.enabled=true"] },
     Component { name: "istio", values: &["mesh.istio.enabled=true"] },
     Component { name: "linux-5.10", values: &["privileges.linux510=true"] },
     Component { name: "network-policy", values: &["networkPolicy.enabled=true"] },
     Component { name: "pod-monitor", values: &["podMonitor.enabled=true"] },
+    Component { name: "prometheus-rule", values: &["prometheusRule.enabled=true"] },
     Component { name: "service-monitor", values: &["serviceMonitor.enabled=true"] },
     Component { name: "sys-admin", values: &["privileges.sysAdmin=true"] },
 ];
@@ -47,7 +52,7 @@ pub(crate) fn run(workspace: &Workspace, only_check: bool) -> Result<()> {
     let plainsight = build::plainsight(workspace)?;
     step("render the manifests", || {
         // The chart's copies come before what is rendered from it.
-        let copies = render::copies(&plainsight)?;
+        let copies = render::copies(workspace, &plainsight)?;
         settle(workspace, &copies, only_check)?;
         settle(workspace, &render::rendered(workspace)?, only_check)
     })?;

@@ -26,6 +26,11 @@ impl Files {
         self.made.insert(path.into(), format!("{MARK}\n{}\n", text.trim_end()));
     }
 
+    /// Adds a copy of a file that has no room for a mark.
+    pub(super) fn copy(&mut self, path: impl Into<PathBuf>, text: String) {
+        self.made.insert(path.into(), text);
+    }
+
     /// Made files in this folder that are not in the set are stale.
     pub(super) fn owns(&mut self, folder: impl Into<PathBuf>) {
         self.folders.push(folder.into());

@@ -2,6 +2,7 @@
 
 use std::{
     collections::BTreeMap,
+    fs,
     path::{Path, PathBuf},
     process::Command,
 };
@@ -9,15 +10,19 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    ALL_COMPONENTS, BASE, CHART, COMPONENTS, EVERYTHING, EVERYTHING_RENDERED, files::Files, objects,
+    ALL_COMPONENTS, BASE, CHART, COMPONENTS, DETACH, EVERYTHING, EVERYTHING_RENDERED, files::Files, objects,
 };
 use crate::{process, setup::kubernetes, workspace::Workspace};
 
 /// The release's name and namespace in what is rendered.
 const RELEASE: &str = "plainsight";
 
+/// What the chart has copies of.
+const RULES: &str = "deploy/alerts/plainsight.rules.yaml";
+const DASHBOARD: &str = "deploy/dashboards/plainsight.json";
+
 /// The chart's copies: Helm reads no file outside of it.
-pub(super) fn copies(plainsight: &Path) -> Result<Files> {
+pub(super) fn copies(workspace: &Workspace, plainsight: &Path) -> Result<Files> {
     let mut files = Files::default();
     let folder = PathBuf::from(CHART).join("files/crds");
     let definitions = process::output(Command::new(plainsight).arg("crds"))?;
@@ -26,6 +31,11 @@ pub(super) fn copies(plainsight: &Path) -> Result<Files> {
         files.add(folder.join(format!("{}.yaml", definition.name())), text);
     }
     files.owns(folder);
+    for path in [RULES, DASHBOARD] {
+        let text = fs::read_to_string(workspace.root().join(path)).with_context(|| format!("read {path}"))?;
+        let name = path.rsplit('/').next().unwrap_or_default();
+        files.copy(PathBuf::from(CHART).join("files").join(name), text);
+    }
     Ok(files)
 }
 
@@ -47,6 +57,8 @@ pub(super) fn rendered(workspace: &Workspace) -> Result<Files> {
         }
         files.owns(folder);
     }
+    let detach = by_template(&template(workspace, &set(&["detach.enabled=true"]))?)?;
+    files.add(PathBuf::from(DETACH).join("detach.yaml"), detach.get("detach.yaml").context("no detach.yaml")?);
     files.add(EVERYTHING_RENDERED, &template(workspace, &["--values".to_owned(), EVERYTHING.to_owned()])?);
     Ok(files)
 }
