@@ -66,14 +66,6 @@ fn the_daemon_set_starts_plainsight_with_flags_that_it_has() {
 }
 
 #[test]
-fn what_uninstalls_calls_a_command_that_there_is() {
-    let pod = pod("deploy/kustomize/detach/detach.yaml");
-    let [detach] = &pod.init_containers.as_ref().unwrap()[..] else { panic!("{:?}", pod.init_containers) };
-    let line = ["plainsight".to_owned()].into_iter().chain(detach.args.clone().unwrap());
-    assert!(matches!(Cli::try_parse_from(line).unwrap().command, Command::Detach(_)));
-}
-
-#[test]
 fn the_default_values_are_the_programs_own() {
     let own = Cli::try_parse_from(["plainsight", "run", "--log-format", "json"]).unwrap().command;
     let pod = pod(RENDERED[0]);

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{
     bench,
     ebpf::{Flavour, Tools},
-    image, manifests, process, setup, test,
+    manifests, process, setup, test,
     workspace::{self, Workspace},
 };
 
@@ -23,7 +23,6 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         ("clippy (BPF)", &|| clippy_bpf(workspace)),
         ("docs", &|| docs(workspace)),
         ("manifests", &|| manifests::run(workspace, true)),
-        ("image", &|| image(workspace)),
         ("tests", &|| test::run(workspace, &[])),
     ];
 
@@ -38,13 +37,6 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         eprintln!("    {name:<14} {:>6.1} s", taken.as_secs_f64());
     }
     Ok(())
-}
-
-/// The image runs as a container does only by root; elsewhere it is built, and not run.
-fn image(workspace: &Workspace) -> Result<()> {
-    let architecture = image::binary::Architecture::own();
-    let options = image::Options { architecture, check: workspace::is_root() };
-    image::run(workspace, &options).map(drop)
 }
 
 fn clippy_bpf(workspace: &Workspace) -> Result<()> {

@@ -21,8 +21,6 @@ mod render;
 const CHART: &str = "deploy/helm/plainsight";
 const BASE: &str = "deploy/kustomize/base";
 const COMPONENTS: &str = "deploy/kustomize/components";
-/// What removes from the nodes what the detector left there.
-const DETACH: &str = "deploy/kustomize/detach";
 const OVERLAYS: &str = "deploy/kustomize/overlays";
 
 /// Every value of the chart, and what comes of it; the detector's tests read that.

@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail, ensure};
 
 use super::{
-    ALL_COMPONENTS, BASE, CHART, COMPONENTS, DETACH, EVERYTHING, EVERYTHING_RENDERED, OVERLAYS, objects, render,
+    ALL_COMPONENTS, BASE, CHART, COMPONENTS, EVERYTHING, EVERYTHING_RENDERED, OVERLAYS, objects, render,
 };
 use crate::{ebpf, process, setup::kubernetes, workspace::Workspace};
 
@@ -39,7 +39,6 @@ pub(super) fn run(workspace: &Workspace) -> Result<()> {
         same(&format!("component {}", component.name), &with, &helm)?;
         keep(component.name, &with)?;
     }
-    keep("detach", &kustomize(workspace, DETACH)?)?;
     for overlay in folders(&workspace.root().join(OVERLAYS))? {
         keep(&format!("overlay-{overlay}"), &kustomize(workspace, &format!("{OVERLAYS}/{overlay}"))?)?;
     }

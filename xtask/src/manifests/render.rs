@@ -10,7 +10,7 @@ use std::{
 use anyhow::{Context as _, Result, bail};
 
 use super::{
-    ALL_COMPONENTS, BASE, CHART, COMPONENTS, DETACH, EVERYTHING, EVERYTHING_RENDERED, files::Files, objects,
+    ALL_COMPONENTS, BASE, CHART, COMPONENTS, EVERYTHING, EVERYTHING_RENDERED, files::Files, objects,
 };
 use crate::{process, setup::kubernetes, workspace::Workspace};
 
@@ -57,8 +57,6 @@ pub(super) fn rendered(workspace: &Workspace) -> Result<Files> {
         }
         files.owns(folder);
     }
-    let detach = by_template(&template(workspace, &set(&["detach.enabled=true"]))?)?;
-    files.add(PathBuf::from(DETACH).join("detach.yaml"), detach.get("detach.yaml").context("no detach.yaml")?);
     files.add(EVERYTHING_RENDERED, &template(workspace, &["--values".to_owned(), EVERYTHING.to_owned()])?);
     Ok(files)
 }
