@@ -2,7 +2,7 @@
 //!
 //! `cargo xtask manifests --check` renders them and checks them with Helm, kubectl and schemas. Here is what
 //! only the program itself knows: its flags, its environment, the capabilities that it asks for.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test panics on what it does not expect")]
+#![expect(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
 use std::{collections::BTreeSet, fs, path::Path};
 
