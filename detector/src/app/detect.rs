@@ -4,6 +4,7 @@
 //! and heals events that were lost to a full ring.
 
 use std::{
+    cmp::Reverse,
     error::Error,
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
@@ -24,8 +25,8 @@ use crate::{
     cluster::{Holder, SharedStore, Store},
     coverage::Coverage,
     datapath::{Datapath, Events},
-    findings::{Ledger, Rules, evaluate},
-    flows::{Clock, Flows, Update},
+    findings::{Finding, Ledger, Rules, evaluate},
+    flows::{Clock, Flow, FlowId, Flows, Update},
     outputs::{log::LineLog, metrics::Metrics},
     policy::PolicyView,
     readiness::Heartbeat,
@@ -37,6 +38,8 @@ pub(super) struct Detector {
     coverage: Coverage,
     flows: Flows,
     ledger: Ledger,
+    /// The generation of policy that all flows were judged by.
+    judged_by: u64,
     rules: Rules,
     log_flows: bool,
     lines: LineLog,
@@ -68,6 +71,7 @@ impl Detector {
             coverage,
             flows: Flows::new(clock),
             ledger: Ledger::default(),
+            judged_by: 0,
             rules,
             log_flows,
             lines,
@@ -140,6 +144,7 @@ impl Detector {
             }
         }
         self.ledger.retain(|id| self.flows.contains(id));
+        tokio::task::block_in_place(|| self.judge_again());
         self.metrics.active(&self.ledger.active());
         self.metrics.flows(self.flows.len());
         self.metrics.identities(self.store.read().census());
@@ -147,15 +152,47 @@ impl Detector {
     }
 
     fn publish(&mut self, updates: Vec<Update>) {
-        let mut told = false;
+        let mut judged = Vec::with_capacity(updates.len());
         for update in updates {
             self.metrics.flow(&update);
             if self.log_flows && update.report {
                 self.lines.flow(&update.flow);
             }
-            let policy = PolicyView::of(&self.store.read(), &update.flow);
-            let findings = evaluate(&update.flow, &policy, self.rules);
-            for finding in self.ledger.news(update.id, findings) {
+            let findings = self.judge(&update.flow);
+            judged.push((update.id, Arc::new(update.flow), findings));
+        }
+        self.report(judged);
+    }
+
+    /// Judges what is known by policy that has changed meanwhile.
+    fn judge_again(&mut self) {
+        let generation = self.store.read().policy_generation();
+        if generation == self.judged_by {
+            return;
+        }
+        self.judged_by = generation;
+        let known: Vec<(FlowId, Arc<Flow>)> =
+            self.flows.told().map(|(id, flow)| (id, Arc::clone(flow))).collect();
+        let judged = known.into_iter().map(|(id, flow)| {
+            let findings = self.judge(&flow);
+            (id, flow, findings)
+        });
+        let judged = judged.collect();
+        self.report(judged);
+    }
+
+    fn judge(&self, flow: &Flow) -> Vec<Finding> {
+        let policy = PolicyView::of(&self.store.read(), flow);
+        evaluate(flow, &policy, self.rules)
+    }
+
+    /// Tells what is news, the worst first: it covers what milder flows of its edge give rise to.
+    fn report(&mut self, mut judged: Vec<(FlowId, Arc<Flow>, Vec<Finding>)>) {
+        let worst = |findings: &[Finding]| findings.iter().map(|finding| finding.severity).max();
+        judged.sort_by_cached_key(|(id, _, findings)| (Reverse(worst(findings)), *id));
+        let mut told = false;
+        for (id, flow, findings) in judged {
+            for finding in self.ledger.news(id, &flow, findings) {
                 self.metrics.finding(finding.id, finding.severity);
                 self.lines.finding(&finding);
                 told = true;

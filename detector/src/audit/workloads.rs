@@ -48,7 +48,7 @@ impl Look<'_> {
         let standing = |object: &&crate::policy::own::TrafficException| {
             !object.has_expired(self.now) && object.findings.iter().any(|listed| &**listed == id.as_str())
         };
-        let ports = port.unwrap_or(0);
+        let ports = Some(port.unwrap_or(0));
         let exceptions = self.inventory.policy().exceptions(pod, ports, None, address);
         let excepted = exceptions.into_iter().find(standing);
         let (severity, why) = match excepted {
