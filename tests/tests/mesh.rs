@@ -1,5 +1,6 @@
 //! The scenario of an MCP platform in a mesh, on the wire: each event gives the findings that it should and
 //! no other.
+#![expect(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
 use std::{fmt::Write as _, time::Duration};
 
