@@ -6,3 +6,5 @@ pub mod explain;
 pub mod lines;
 pub mod log;
 pub mod metrics;
+pub mod migration;
+pub(crate) mod observed;

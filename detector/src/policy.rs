@@ -44,6 +44,8 @@ pub struct PolicyView {
     pub sources: Option<Arc<ExpectedSources>>,
     /// What holds for the server's port.
     pub mode: Option<PortMode>,
+    /// The `PeerAuthentication` with a selector that counts for the server, where there is one.
+    pub workload_policy: Option<Arc<istio::PeerAuthentication>>,
     /// What the client is expected to send.
     pub client: Option<ClientTls>,
     /// The host of the `DestinationRule` that decided what the client sends, where one did.
@@ -73,6 +75,7 @@ impl Default for PolicyView {
             source: Ruling::new(Answer::NoPolicy, Decider::Default("no policy applies")),
             sources: None,
             mode: None,
+            workload_policy: None,
             client: None,
             rule_host: None,
             server: None,
@@ -162,6 +165,7 @@ impl PolicyView {
             sources: sources(set, &source),
             source,
             mode: set.mode(server, port, Some(address)),
+            workload_policy: set.peer_authentication(server),
             server: set.server(server, port).map(|server| Arc::clone(&server.meta.name.name)),
             rule_host: told.as_ref().and_then(|told| match set.object(told.decided_by.object()?)? {
                 PolicyObject::DestinationRule(rule) => Some(rule.full_host().into()),

@@ -14,6 +14,7 @@ mod mesh_config;
 mod request;
 mod resource;
 mod sink;
+mod snapshot;
 mod watch;
 
 use std::{sync::Arc, time::Duration};
@@ -27,6 +28,7 @@ pub use self::{
     health::{Health, ResourceHealth, ResourceState},
     resource::Resource,
     sink::{Sink, StoreSink},
+    snapshot::{Snapshot, SnapshotError, snapshot},
 };
 use super::{identity::TrustDomain, store::SharedStore};
 use crate::readiness::BlockReady;

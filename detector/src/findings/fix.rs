@@ -52,20 +52,14 @@ pub(super) fn encrypt(flow: &Flow, policy: &PolicyView) -> String {
         // It is declared already, and nothing enforces it.
         Some(PortMode { declared: Declared::Strict, .. }) => strict(flow, policy),
         _ => {
-            let head = if pod.proxy.mesh().is_some() {
-                "# Refuse plaintext to this workload. First put its clients in the mesh, or they are cut off.\n"
+            let strict = super::posture::strict(pod, policy.workload_policy.as_deref());
+            if pod.proxy.mesh().is_some() {
+                strict
             } else {
-                "# With Istio: refuse plaintext to this workload. First put its clients in the mesh, or they are cut off.\n\
-                 # Without a mesh: serve the port with TLS, and have its clients use https.\n"
-            };
-            format!(
-                "{head}apiVersion: security.istio.io/v1\n\
-                 kind: PeerAuthentication\n\
-                 metadata:\n  namespace: {namespace}\n  name: {}\n\
-                 spec:\n{}  mtls:\n    mode: STRICT\n",
-                name(pod, "strict"),
-                selector(pod, "selector"),
-            )
+                format!(
+                    "# Without a mesh: serve the port with TLS, and have its clients use https. With Istio:\n{strict}"
+                )
+            }
         }
     }
 }

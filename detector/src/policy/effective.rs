@@ -134,6 +134,26 @@ impl PolicySet {
         }
     }
 
+    /// The `PeerAuthentication` with a selector that counts for a pod: the oldest that selects it.
+    #[must_use]
+    pub fn peer_authentication(&self, pod: &Pod) -> Option<Arc<istio::PeerAuthentication>> {
+        let index = self.index();
+        let namespace = &*pod.name.namespace;
+        // A selector in the root namespace counts for nothing.
+        if namespace == &*index.mesh.root_namespace {
+            return None;
+        }
+        let selecting = index.peer_authentications.matching(namespace, &pod.labels);
+        selecting.into_iter().find(|object| object.selector.is_some()).map(Arc::clone)
+    }
+
+    /// The `PeerAuthentication` that counts for a namespace: the oldest without a selector.
+    #[must_use]
+    pub fn namespace_peer_authentication(&self, namespace: &str) -> Option<&istio::PeerAuthentication> {
+        let selected = self.index().peer_authentications.in_namespace(namespace)?;
+        selected.all().iter().map(|object| &**object).find(|object| object.selector.is_none())
+    }
+
     /// Linkerd's server for `port` of a pod.
     #[must_use]
     pub fn server(&self, pod: &Pod, port: u16) -> Option<&linkerd::Server> {

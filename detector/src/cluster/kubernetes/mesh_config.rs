@@ -9,7 +9,7 @@ use super::{
     super::{
         identity::{self, TrustDomain},
         objects::{Name, Object, ObjectRef},
-        store::{SharedStore, Store},
+        store::SharedStore,
         wire,
     },
     access::Connection,
@@ -36,7 +36,12 @@ pub(super) async fn follow(
     let mut told = BTreeSet::new();
     loop {
         let mut soon = false;
-        let names = names(&store.read());
+        let revisions: BTreeSet<String> = store
+            .read()
+            .namespaces()
+            .filter_map(|namespace| namespace.labels.value("istio.io/rev").map(str::to_owned))
+            .collect();
+        let names = names(revisions.iter().map(String::as_str));
         for (namespace, name) in names {
             match request::config_map(&connection, &namespace, &name).await {
                 Ok(text) => match decode(&text) {
@@ -67,21 +72,15 @@ pub(super) async fn follow(
 }
 
 /// The configurations that there may be: one for each revision of Istio that a namespace asks for.
-fn names(store: &Store) -> Vec<(String, String)> {
+pub(super) fn names<'a>(revisions: impl Iterator<Item = &'a str>) -> Vec<(String, String)> {
     let name = |(namespace, name): (&str, &str)| (namespace.to_owned(), name.to_owned());
     let mut names = vec![name(ISTIO), name(LINKERD)];
-    let revisions: BTreeSet<&str> = store
-        .namespaces()
-        .filter_map(|namespace| namespace.labels.value("istio.io/rev"))
-        .filter(|revision| *revision != "default")
-        .collect();
-    names.extend(
-        revisions.into_iter().take(REVISIONS).map(|revision| name((ISTIO.0, &format!("istio-{revision}")))),
-    );
+    let revisions = revisions.filter(|revision| *revision != "default").take(REVISIONS);
+    names.extend(revisions.map(|revision| name((ISTIO.0, &format!("istio-{revision}")))));
     names
 }
 
-fn decode(text: &[u8]) -> Result<Option<Object>, wire::DecodeError> {
+pub(super) fn decode(text: &[u8]) -> Result<Option<Object>, wire::DecodeError> {
     wire::decode("v1", "ConfigMap", &mut serde_json::Deserializer::from_slice(text))
 }
 
