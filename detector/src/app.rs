@@ -153,7 +153,7 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
         listen,
         log: _,
         log_format: _,
-        scan_bytes_per_second,
+        budget_ns_per_ms,
         scan_window,
         sample_one_in,
         max_flows,
@@ -216,7 +216,7 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
             max_flows,
             max_edges,
             sample_one_in: sample_one_in.get(),
-            scan_bytes_per_second,
+            budget_ns_per_ms,
             scan_window,
             idle: flow_idle,
         };
