@@ -1,5 +1,5 @@
 //! `audit` and `explain` of a cluster as it is, by the API double.
-#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test panics on what it does not expect")]
+#![expect(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
 use std::process::{Command, Output};
 
