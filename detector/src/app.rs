@@ -8,9 +8,11 @@
 //! | `interfaces` | netlink | `attach`, by a bounded channel that it waits for |
 //! | `attach` | `interfaces` | the datapath |
 //! | `detect` | the datapath's events and edges | flows, findings, outputs |
+//! | `announce` | findings, by shared memory | the API server |
 //! | `manifests` or `kubernetes` | files or the API server | the identity store |
 //! | `admin` | the admin port | — |
 
+pub mod announce;
 mod attach;
 mod detect;
 
@@ -21,6 +23,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use nix::time::{ClockId, clock_gettime};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -28,7 +31,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{attach::Attacher, detect::Detector};
+use self::{
+    announce::{Announcer, Pace},
+    attach::Attacher,
+    detect::Detector,
+};
 use crate::{
     admin::{Admin, Sources, flow_reader},
     cluster::{
@@ -37,13 +44,13 @@ use crate::{
     },
     config::{Config, Identities},
     coverage::Coverage,
-    datapath::{Datapath, DatapathConfig},
+    datapath::{Datapath, DatapathConfig, ProgramRuns},
     findings::Rules,
     interfaces::Watcher,
     outputs::{
         lines::Lines,
         log::LineLog,
-        metrics::{Fill, KernelReading, Metrics},
+        metrics::{Fill, KernelReading, Metrics, Runs},
     },
     preflight::{self, Facts, Weight},
     readiness::{Heartbeat, Readiness},
@@ -159,6 +166,9 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
         max_flows,
         max_edges,
         flow_idle,
+        finding_window,
+        kernel_statistics,
+        announce,
     } = config;
     let readiness = Readiness::default();
     let programs_ready = readiness.block("programs");
@@ -192,7 +202,7 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
         metrics: Arc::clone(&metrics),
         readiness,
         heartbeat: heartbeat.clone(),
-        node: node_name,
+        node: node_name.clone(),
         store: store.clone(),
         coverage: coverage.clone(),
         watches: Arc::clone(&watches),
@@ -219,6 +229,7 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
             budget_ns_per_ms,
             scan_window,
             idle: flow_idle,
+            statistics: kernel_statistics,
         };
         let load = tokio::task::spawn_blocking(move || Datapath::load(&config)).await;
         Arc::new(load.context("loading panicked")?.context("load the kernel programs")?)
@@ -227,6 +238,7 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
     let _first = loaded.set(Arc::clone(&datapath));
     drop(programs_ready);
 
+    let mut announcer = None;
     match identities {
         Identities::None => {
             tracing::warn!("no --identities and no --manifests: findings name addresses, not pods");
@@ -254,6 +266,19 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
             let source = KubernetesSource::new(access, store.clone(), trust_domain, Timing::default());
             metrics.watches(source.health()).context("register metrics")?;
             let _first = watches.set(source.health());
+            if announce.any() {
+                let writes = metrics.writes().context("register metrics")?;
+                let ours = Announcer::new(&node_name, announce, writes, monotonic()?);
+                announcer = Some(ours.clone());
+                let (writer, cancel) = (source.writer(), cancel.clone());
+                spawn(
+                    "announce",
+                    Box::pin(async move {
+                        ours.run(writer, Pace::default(), cancel).await;
+                        Ok(())
+                    }),
+                );
+            }
             let cancel = cancel.clone();
             spawn(
                 "kubernetes",
@@ -274,7 +299,18 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
         Attacher::new(Arc::clone(&datapath), store.clone(), Arc::clone(&metrics), coverage.clone());
     spawn("attach", Box::pin(attacher.run(incoming, cancel.clone(), attached_ready)));
 
-    let detector = Detector::new(datapath, store, coverage, rules, log_flows, lines, metrics, heartbeat)?;
+    let detector = Detector::new(
+        datapath,
+        store,
+        coverage,
+        rules,
+        finding_window,
+        log_flows,
+        lines,
+        metrics,
+        heartbeat,
+        announcer,
+    )?;
     spawn("detect", Box::pin(detector.run(events, questions, cancel.clone())));
 
     Ok((tasks, cancel))
@@ -289,10 +325,30 @@ fn kernel_reading(datapath: &Datapath) -> KernelReading {
         .ok();
     let fill = datapath.fill();
     let map = |entries: u32, capacity: u32| Fill { entries: entries.into(), capacity: capacity.into() };
+    let programs = datapath
+        .runs()
+        .inspect_err(|error| tracing::warn!(%error, "the programs' runs cannot be read"))
+        .unwrap_or_default();
     KernelReading {
         counters,
+        programs: programs
+            .into_iter()
+            .map(|(name, ProgramRuns { time, count })| (name, Runs { time, count }))
+            .collect(),
         maps: vec![("flows", map(fill.flows, fill.max_flows)), ("edges", map(fill.edges, fill.max_edges))],
     }
+}
+
+/// The kernel's time, in nanoseconds: that of `bpf_ktime_get_ns`.
+fn monotonic() -> Result<u64> {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).context("read the clock")?;
+    let (seconds, ns) = (u64::try_from(time.tv_sec())?, u64::try_from(time.tv_nsec())?);
+    Ok(seconds.saturating_mul(1_000_000_000).saturating_add(ns))
+}
+
+/// The kernel's time where nothing hangs on it: without a clock, waits end at once.
+fn monotonic_or_zero() -> u64 {
+    monotonic().unwrap_or(0)
 }
 
 /// An error with its causes on one line.

@@ -16,20 +16,19 @@ use detector_ebpf::{
     edge::{EdgeKey, EdgeValue},
     event::{Event, Record},
 };
-use nix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::GRACE;
+use super::{GRACE, announce::Announcer, monotonic, monotonic_or_zero};
 use crate::{
     admin::FlowsQuestion,
     cluster::{Holder, SharedStore, Store},
     coverage::Coverage,
     datapath::{Datapath, Events},
-    findings::{Finding, Ledger, Rules, evaluate},
+    findings::{Board, Finding, Ledger, Rules, evaluate},
     flows::{Clock, Flow, FlowId, Flows, Update},
     outputs::{log::LineLog, metrics::Metrics},
     policy::PolicyView,
@@ -44,16 +43,21 @@ pub(super) struct Detector {
     ledger: Ledger,
     /// The generation of policy that all flows were judged by.
     judged_by: u64,
+    board: Board,
+    clock: Clock,
+    finding_window: Duration,
     rules: Rules,
     log_flows: bool,
     lines: LineLog,
     metrics: Arc<Metrics>,
     heartbeat: Heartbeat,
+    announcer: Option<Announcer>,
 }
 
 impl Detector {
     const SNAPSHOT: Duration = Duration::from_secs(1);
     const EXPIRE: Duration = Duration::from_secs(5);
+    const SWEEP: Duration = Duration::from_secs(60);
 
     #[expect(clippy::too_many_arguments, reason = "the loop is where all parts meet")]
     pub(super) fn new(
@@ -61,10 +65,12 @@ impl Detector {
         store: SharedStore,
         coverage: Coverage,
         rules: Rules,
+        finding_window: Duration,
         log_flows: bool,
         lines: LineLog,
         metrics: Arc<Metrics>,
         heartbeat: Heartbeat,
+        announcer: Option<Announcer>,
     ) -> Result<Self> {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
         let wall = u64::try_from(wall.as_nanos()).context("the clock is past 2500")?;
@@ -76,11 +82,15 @@ impl Detector {
             flows: Flows::new(clock),
             ledger: Ledger::default(),
             judged_by: 0,
+            board: Board::default(),
+            clock,
+            finding_window,
             rules,
             log_flows,
             lines,
             metrics,
             heartbeat,
+            announcer,
         })
     }
 
@@ -94,6 +104,8 @@ impl Detector {
         snapshot.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expire = interval(Self::EXPIRE);
         expire.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweep = interval(Self::SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch: Vec<Record> = Vec::new();
         loop {
             let now = monotonic()?;
@@ -111,6 +123,10 @@ impl Detector {
                 _ = expire.tick() => {
                     tokio::task::block_in_place(|| self.datapath.expire()).context("drop idle flows")?;
                 }
+                _ = sweep.tick() => {
+                    let store = self.store.read();
+                    tokio::task::block_in_place(|| self.metrics.sweep(store.pods()));
+                }
                 Some(asked) = questions.recv() => {
                     // References only; whoever has gone meanwhile needs no answer.
                     let told = self.flows.told().map(|(id, flow)| (id, Arc::clone(flow)));
@@ -119,12 +135,12 @@ impl Detector {
                 () = sleep_until(settle) => {}
             }
             let updates = self.flows.settle(&self.store.read(), monotonic()?);
-            self.publish(updates);
+            self.publish(updates)?;
         }
         // What is in the map now is the last that will be known.
         self.snapshot()?;
         let updates = self.flows.finish(&self.store.read(), monotonic()?);
-        self.publish(updates);
+        self.publish(updates)?;
         let Self { lines, .. } = self;
         tokio::task::block_in_place(|| lines.finish(GRACE / 2));
         Ok(())
@@ -158,14 +174,19 @@ impl Detector {
             }
         }
         self.ledger.retain(|id| self.flows.contains(id));
-        tokio::task::block_in_place(|| self.judge_again());
-        self.metrics.active(&self.ledger.active());
+        tokio::task::block_in_place(|| self.judge_again())?;
+        if let Some(announcer) = &self.announcer {
+            let store = self.store.read();
+            announcer.retain(|id| self.flows.contains(id), |uid| store.pod(uid).is_some(), monotonic()?);
+        }
+        self.board.retain(|id| self.flows.contains(id));
+        self.tell_standing()?;
         self.metrics.flows(self.flows.len());
         self.metrics.identities(self.store.read().census());
         Ok(())
     }
 
-    fn publish(&mut self, updates: Vec<Update>) {
+    fn publish(&mut self, updates: Vec<Update>) -> Result<()> {
         let mut judged = Vec::with_capacity(updates.len());
         for update in updates {
             self.metrics.flow(&update);
@@ -173,26 +194,27 @@ impl Detector {
                 self.lines.flow(&update.flow);
             }
             let findings = self.judge(&update.flow);
-            judged.push((update.id, Arc::new(update.flow), findings));
+            let Update { id, flow, new_connections, .. } = update;
+            judged.push(Judged { id, flow: Arc::new(flow), new_connections, findings });
         }
-        self.report(judged);
+        self.report(judged)
     }
 
     /// Judges what is known by policy that has changed meanwhile.
-    fn judge_again(&mut self) {
+    fn judge_again(&mut self) -> Result<()> {
         let generation = self.store.read().policy_generation();
         if generation == self.judged_by {
-            return;
+            return Ok(());
         }
         self.judged_by = generation;
         let known: Vec<(FlowId, Arc<Flow>)> =
             self.flows.told().map(|(id, flow)| (id, Arc::clone(flow))).collect();
         let judged = known.into_iter().map(|(id, flow)| {
             let findings = self.judge(&flow);
-            (id, flow, findings)
+            Judged { id, flow, new_connections: 0, findings }
         });
         let judged = judged.collect();
-        self.report(judged);
+        self.report(judged)
     }
 
     fn judge(&self, flow: &Flow) -> Vec<Finding> {
@@ -201,11 +223,15 @@ impl Detector {
     }
 
     /// Tells what is news, the worst first: it covers what milder flows of its edge give rise to.
-    fn report(&mut self, mut judged: Vec<(FlowId, Arc<Flow>, Vec<Finding>)>) {
+    fn report(&mut self, mut judged: Vec<Judged>) -> Result<()> {
         let worst = |findings: &[Finding]| findings.iter().map(|finding| finding.severity).max();
-        judged.sort_by_cached_key(|(id, _, findings)| (Reverse(worst(findings)), *id));
+        judged.sort_by_cached_key(|judged| (Reverse(worst(&judged.findings)), judged.id));
         let mut told = false;
-        for (id, flow, findings) in judged {
+        for Judged { id, flow, new_connections, findings } in judged {
+            self.board.note(id, &flow, &findings);
+            if let Some(announcer) = &self.announcer {
+                announcer.found(id, new_connections, &findings, monotonic_or_zero());
+            }
             for finding in self.ledger.news(id, &flow, findings) {
                 self.metrics.finding(finding.id, finding.severity);
                 self.lines.finding(&finding);
@@ -213,9 +239,24 @@ impl Detector {
             }
         }
         if told {
-            self.metrics.active(&self.ledger.active());
+            self.tell_standing()?;
         }
+        Ok(())
     }
+
+    fn tell_standing(&self) -> Result<()> {
+        let now = self.clock.wall(monotonic()?);
+        self.metrics.standing(&self.board.standing(now, self.finding_window));
+        Ok(())
+    }
+}
+
+/// A flow and what is to be said of it.
+struct Judged {
+    id: FlowId,
+    flow: Arc<Flow>,
+    new_connections: u64,
+    findings: Vec<Finding>,
 }
 
 /// The node's own pods among the senders, and the interfaces that they sent on.
@@ -237,11 +278,4 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// The kernel's time, in nanoseconds: that of `bpf_ktime_get_ns`.
-fn monotonic() -> Result<u64> {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).context("read the clock")?;
-    let (seconds, ns) = (u64::try_from(time.tv_sec())?, u64::try_from(time.tv_nsec())?);
-    Ok(seconds.saturating_mul(1_000_000_000).saturating_add(ns))
 }

@@ -16,6 +16,7 @@ mod resource;
 mod sink;
 mod snapshot;
 mod watch;
+mod write;
 
 use std::{sync::Arc, time::Duration};
 
@@ -25,10 +26,12 @@ use tokio_util::sync::CancellationToken;
 use self::{access::Connection, watch::Watch};
 pub use self::{
     access::{Access, AccessError},
+    backoff::Backoff,
     health::{Health, ResourceHealth, ResourceState},
     resource::Resource,
     sink::{Sink, StoreSink},
     snapshot::{Snapshot, SnapshotError, snapshot},
+    write::{WriteError, Writer, Written},
 };
 use super::{identity::TrustDomain, store::SharedStore};
 use crate::readiness::BlockReady;
@@ -112,6 +115,12 @@ impl KubernetesSource {
     pub fn watch(&mut self, resource: Resource, sink: Box<dyn Sink>) {
         let health = self.health.add(&resource.full_name());
         self.watches.push(Planned { resource: Arc::new(resource), sink, health });
+    }
+
+    /// What writes over the same connection.
+    #[must_use]
+    pub fn writer(&self) -> Writer {
+        Writer::new(self.connection.clone(), self.timing.silence)
     }
 
     /// How the watches do.
