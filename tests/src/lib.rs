@@ -16,6 +16,7 @@ pub mod node;
 pub mod pcap;
 pub mod process;
 pub mod prometheus;
+pub mod raw;
 pub mod record;
 pub mod scenario;
 pub mod wait;
