@@ -225,7 +225,7 @@ fn a_finding_stands_while_its_traffic_goes_on_once_for_a_pair_and_a_port() {
 
 #[test]
 fn what_stands_is_gone_through_more_seldom_the_more_there_is_and_each_second_at_least() {
-    let mcp = flow(Protocol::Mcp, Evidence::MCP_METHOD);
+    let mcp = flow(8000, Protocol::Mcp, Evidence::MCP_METHOD);
     let findings = evaluate(&mcp, &no_policy(), Rules::default());
     let rest = |flows: u64| {
         let mut board = Board::default();
