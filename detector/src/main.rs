@@ -41,6 +41,7 @@ fn main() -> ExitCode {
         Command::Audit(args) => finish(cli::audit(args)),
         Command::Crds => finish(cli::crds().map(|()| ExitCode::SUCCESS)),
         Command::Explain(args) => finish(cli::explain(args).map(|()| ExitCode::SUCCESS)),
+        Command::Readiness(args) => finish(cli::readiness(*args)),
         Command::Coverage(CoverageArgs { admin }) => coverage(admin),
     }
 }

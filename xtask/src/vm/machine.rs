@@ -166,7 +166,7 @@ impl<'a> Machine<'a> {
         qemu.arg("-chardev").arg(format!("socket,id=files,path={}", socket.display()));
         qemu.arg("-device").arg(format!("vhost-user-fs-pci,chardev=files,tag={SHARE},queue-size=1024"));
         qemu.arg("-kernel").arg(&self.kernel.image).arg("-initrd").arg(first_files);
-        qemu.args(["-append", "console=ttyS0 panic=-1 loglevel=5"]);
+        qemu.args(["-append", "console=ttyS0 panic=-1 no_timer_check loglevel=5"]);
         // The first serial port is the kernel's, the second one the report's.
         qemu.arg("-serial").arg(format!("file:{}", self.folder.join("console.log").display()));
         qemu.args(["-serial", "stdio"]);
