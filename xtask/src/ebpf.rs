@@ -194,12 +194,8 @@ impl Tools {
         let linker = format!("-Clinker={}", self.linker.display());
         // BTF is made from the debug information. Debug assertions are there for logging: with core's own
         // checks for undefined behaviour the flavours would differ in stack and size, and tests see one only.
-<<<<<<< HEAD
         let flags = ["-Cdebuginfo=2", "-Zub-checks=no", &linker, "-Clink-arg=--btf", INLINE_COPIES];
-=======
-        let flags = ["-Cdebuginfo=2", "-Zub-checks=no", &linker, "-Clink-arg=--btf"];
         let flags: Vec<&str> = flags.into_iter().chain(self.remap.iter().map(String::as_str)).collect();
->>>>>>> main
         command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
         command.arg(verb).args(["--package", PACKAGE, "--bin", OBJECT, "--target", TARGET]);
         command.args(["-Z", "build-std=core", "--profile", flavour.profile()]);

@@ -70,12 +70,11 @@ enum Command {
         /// Groups of rows to measure [default: all]; `list` names them
         names: Vec<String>,
     },
-<<<<<<< HEAD
     /// Boot the kernels that Plainsight is claimed for in virtual machines, and run in them what loads programs (root)
     Vm {
         /// Kernels, such as 5.10 [default: all]
         versions: Vec<String>,
-=======
+    },
     /// Render the Helm chart into the kustomize base and check all of deploy/ with Helm, kubectl and schemas
     Manifests {
         /// Write nothing: fail if what is there is not what is rendered
@@ -96,7 +95,6 @@ enum Command {
         /// Leave the cluster running
         #[arg(long)]
         keep: bool,
->>>>>>> main
     },
     /// Run what CI runs: format, lints, docs, tests
     Ci,
@@ -144,16 +142,13 @@ fn run(command: Command) -> Result<()> {
             let flags = flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_owned());
             bench::run(&workspace, &flags.chain(names).collect::<Vec<_>>())
         }
-<<<<<<< HEAD
         Command::Vm { versions } => vm::run(&workspace, &versions),
-=======
         Command::Manifests { check } => manifests::run(&workspace, check),
         Command::Image { arch, check } => {
             let architecture = arch.unwrap_or(image::binary::Architecture::own());
             image::run(&workspace, &image::Options { architecture, check }).map(drop)
         }
         Command::Kind { keep } => kind::run(&workspace, keep),
->>>>>>> main
         Command::Ci => ci::run(&workspace),
     }
 }

@@ -47,18 +47,17 @@ pub(crate) fn ensure_ebpf(workspace: &Workspace) -> Result<()> {
     ensure_each(workspace, &EBPF)
 }
 
-<<<<<<< HEAD
 /// Gets everything, and what virtual machines take.
 pub(crate) fn ensure_vm(workspace: &Workspace) -> Result<()> {
     let all: Vec<Concern> = [programs::ensure_vm as Concern].into_iter().chain(RUN).chain(EBPF).collect();
     ensure_each(workspace, &all)
-=======
+}
+
 /// Gets what the manifests are rendered and checked with, and what building plainsight takes.
 pub(crate) fn ensure_manifests(workspace: &Workspace) -> Result<()> {
     let concerns: Vec<Concern> =
         [programs::ensure as Concern, kubernetes::ensure].into_iter().chain(EBPF).collect();
     ensure_each(workspace, &concerns)
->>>>>>> main
 }
 
 fn ensure_each(workspace: &Workspace, concerns: &[Concern]) -> Result<()> {
