@@ -2,9 +2,10 @@
 
 mod audit;
 mod crds;
+mod detach;
 mod explain;
 
-pub use self::{audit::audit, crds::crds, explain::explain};
+pub use self::{audit::audit, crds::crds, detach::detach, explain::explain};
 
 use std::{
     io::{self, Write as _},

@@ -51,6 +51,7 @@ pub struct Metrics {
     interfaces: IntGaugeVec,
     attach_failures: IntCounter,
     restored: IntCounter,
+    forgotten: IntCounterVec,
     pods: IntGaugeVec,
     flows: IntGauge,
     identities: IntGaugeVec,
@@ -106,6 +107,12 @@ impl Metrics {
                 "plainsight_attachments_restored_total",
                 "Times that another program had taken our place on an interface.",
             )?,
+            forgotten: counters(
+                &registry,
+                "plainsight_forgotten_total",
+                "What the daemon before had in its maps, and this one could not take over, by map.",
+                &["map"],
+            )?,
             pods: gauges(
                 &registry,
                 "plainsight_node_pods",
@@ -137,6 +144,7 @@ impl Metrics {
         .with_label_values(&[env!("CARGO_PKG_VERSION")])
         .set(1);
         // A series that is not there yet cannot be told from one that never will be.
+        metrics.forgotten(0, 0);
         for hook in [Hook::Tcx, Hook::Clsact] {
             metrics.interfaces.with_label_values(&[hook.name()]).set(0);
         }
@@ -197,6 +205,13 @@ impl Metrics {
     /// Counts an attachment that had to be put back in its place.
     pub fn attachment_restored(&self) {
         self.restored.inc();
+    }
+
+    /// Counts what of the maps of a daemon before could not be taken over.
+    pub fn forgotten(&self, flows: u64, edges: u64) {
+        for (map, count) in [("flows", flows), ("edges", edges)] {
+            self.forgotten.with_label_values(&[map]).inc_by(count);
+        }
     }
 
     /// Sets how many pods of the node are observed, and how many are not for which reason.

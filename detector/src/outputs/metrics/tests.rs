@@ -68,6 +68,7 @@ fn every_metric_is_there_under_its_name() {
             "plainsight_findings_active",
             "plainsight_findings_total",
             "plainsight_flows",
+            "plainsight_forgotten_total",
             "plainsight_identities",
             "plainsight_interface_attach_failures_total",
             "plainsight_interfaces_attached",
