@@ -31,7 +31,7 @@ use tokio_util::sync::CancellationToken;
 
 use self::{attach::Attacher, detect::Detector};
 use crate::{
-    admin::Admin,
+    admin::{Admin, Sources, flow_reader},
     cluster::{
         ManifestSource, SharedStore, TrustDomain,
         kubernetes::{Health, KubernetesSource, Timing},
@@ -42,6 +42,7 @@ use crate::{
     findings::Rules,
     interfaces::Watcher,
     outputs::{
+        lines::Lines,
         log::LineLog,
         metrics::{Fill, KernelReading, Metrics},
     },
@@ -230,16 +231,26 @@ async fn build(config: Config, pins: Option<Pins>) -> Result<(JoinSet<Ended>, Ca
         lines.lost(),
     );
     let metrics = Arc::new(metrics.context("register metrics")?);
-    let admin = Admin::bind(listen, Arc::clone(&metrics), readiness.clone(), heartbeat.clone()).await?;
-    tracing::info!(address = %admin.address()?, "admin port is open");
     let store = SharedStore::default();
     store.write().set_local_node(&node_name);
     let coverage = Coverage::default();
     let watches = Arc::new(OnceLock::<Health>::new());
-    admin.details({
-        let (store, coverage, watches) = (store.clone(), coverage.clone(), Arc::clone(&watches));
-        move || details(&store, &coverage, watches.get())
-    });
+    let rules = Rules { plaintext_other: report_other_plaintext };
+    let (flows, questions) = flow_reader();
+    let sources = Sources {
+        metrics: Arc::clone(&metrics),
+        readiness,
+        heartbeat: heartbeat.clone(),
+        node: node_name,
+        store: store.clone(),
+        coverage: coverage.clone(),
+        watches: Arc::clone(&watches),
+        flows,
+        rules,
+        lines: Lines::new(trust_domain.clone()),
+    };
+    let admin = Admin::bind(listen, sources).await?;
+    tracing::info!(address = %admin.address()?, "admin port is open");
     let token = cancel.clone();
     spawn(
         "admin",
@@ -316,27 +327,13 @@ async fn build(config: Config, pins: Option<Pins>) -> Result<(JoinSet<Ended>, Ca
         Attacher::new(Arc::clone(&datapath), store.clone(), Arc::clone(&metrics), coverage.clone());
     spawn("attach", Box::pin(attacher.run(incoming, cancel.clone(), attached_ready)));
 
-    let rules = Rules { plaintext_other: report_other_plaintext };
     let detector = Detector::new(datapath, store, coverage, rules, log_flows, lines, metrics, heartbeat)?;
-    spawn("detect", Box::pin(detector.run(events, cancel.clone())));
+    spawn("detect", Box::pin(detector.run(events, questions, cancel.clone())));
 
     Ok((tasks, cancel))
 }
 
 type Task = std::pin::Pin<Box<dyn Future<Output = Result<()>> + Send>>;
-
-/// What `/readyz?verbose` says: how the watches do, and every pod of the node.
-fn details(store: &SharedStore, coverage: &Coverage, watches: Option<&Health>) -> String {
-    let mut text = String::new();
-    for watch in watches.into_iter().flat_map(Health::snapshot) {
-        let (resource, state, age) = (watch.resource, watch.state.as_str(), watch.stale.as_secs());
-        text.push_str(&format!("watch         {resource}: {state}, last word {age} s ago\n"));
-    }
-    for pod in coverage.report(&store.read()) {
-        text.push_str(&format!("{pod}\n"));
-    }
-    text
-}
 
 fn kernel_reading(datapath: &Datapath) -> KernelReading {
     let counters = datapath

@@ -154,7 +154,7 @@ pub struct RunArgs {
     #[arg(long, env = "PLAINSIGHT_REPORT_OTHER_PLAINTEXT", help_heading = "What to report")]
     pub report_other_plaintext: bool,
 
-    /// Address of /metrics, /healthz and /readyz
+    /// Address of /metrics, /healthz, /readyz, and of /api/v1 for clients on this node
     ///
     /// An IPv6-only cluster wants `[::]:9464`. Nothing can be changed through it.
     #[arg(

@@ -13,7 +13,10 @@ mod part;
 mod time;
 mod tls;
 
-use std::collections::{BTreeSet, HashMap, HashSet, hash_map::Entry};
+use std::{
+    collections::{BTreeSet, HashMap, HashSet, hash_map::Entry},
+    sync::Arc,
+};
 
 use detector_ebpf::{
     edge::{EdgeKey, EdgeValue},
@@ -58,7 +61,7 @@ struct State {
     /// Until when an end that is not known is waited for.
     waiting: bool,
     due: Option<u64>,
-    told: Option<Flow>,
+    told: Option<Arc<Flow>>,
     reported_ns: u64,
     unreported: bool,
     /// The part of a service's connections that no pod on this node accounts for: (when, how many).
@@ -190,7 +193,7 @@ impl Flows {
         for (id, state) in &mut self.states {
             let unreported = std::mem::take(&mut state.unreported) && !told.contains(id);
             if let (true, Some(flow)) = (unreported, &state.told) {
-                let flow = flow.clone();
+                let flow = Flow::clone(flow);
                 updates.push(Update { id: *id, flow, new_connections: 0, news: News::Count, report: true });
             }
         }
@@ -209,6 +212,11 @@ impl Flows {
     #[must_use]
     pub fn contains(&self, id: FlowId) -> bool {
         self.states.contains_key(&id)
+    }
+
+    /// Every flow that was told and is remembered, as it was told last, in no order.
+    pub fn told(&self) -> impl Iterator<Item = (FlowId, &Arc<Flow>)> {
+        self.states.iter().filter_map(|(id, state)| Some((*id, state.told.as_ref()?)))
     }
 
     /// How many flows are known.
@@ -400,7 +408,7 @@ impl Flows {
         if met_again {
             return None;
         }
-        let before = state.told.as_ref();
+        let before = state.told.as_deref();
         let flow = Flow {
             client: state.client.clone(),
             server: state.server.clone(),
@@ -439,7 +447,7 @@ impl Flows {
             state.reported_ns = now;
         }
         state.unreported = !report;
-        state.told = Some(flow.clone());
+        state.told = Some(Arc::new(flow.clone()));
         Some(Update { id, flow, new_connections, news, report })
     }
 

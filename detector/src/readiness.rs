@@ -10,12 +10,18 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicU64, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 
 /// What readiness waits for.
 #[derive(Clone, Debug, Default)]
-pub struct Readiness(Arc<Mutex<BTreeSet<&'static str>>>);
+pub struct Readiness(Arc<Mutex<State>>);
+
+#[derive(Debug, Default)]
+struct State {
+    pending: BTreeSet<&'static str>,
+    since: Option<SystemTime>,
+}
 
 /// Keeps the detector from being ready until it is dropped.
 #[derive(Debug)]
@@ -62,17 +68,23 @@ impl Heartbeat {
 impl Readiness {
     /// Has readiness wait for the part `name`.
     pub fn block(&self, name: &'static str) -> BlockReady {
-        self.lock().insert(name);
+        self.lock().pending.insert(name);
         BlockReady { name, readiness: self.clone() }
     }
 
     /// The parts that are not up yet, by name.
     #[must_use]
     pub fn pending(&self) -> Vec<&'static str> {
-        self.lock().iter().copied().collect()
+        self.lock().pending.iter().copied().collect()
     }
 
-    fn lock(&self) -> std::sync::MutexGuard<'_, BTreeSet<&'static str>> {
+    /// When the last part was up for the first time: from then on every pod of the node is accounted for.
+    #[must_use]
+    pub fn since(&self) -> Option<SystemTime> {
+        self.lock().since
+    }
+
+    fn lock(&self) -> std::sync::MutexGuard<'_, State> {
         self.0.lock().unwrap_or_else(PoisonError::into_inner)
     }
 }
@@ -80,9 +92,12 @@ impl Readiness {
 impl Drop for BlockReady {
     fn drop(&mut self) {
         let Self { name, readiness } = self;
-        let mut pending = readiness.lock();
-        pending.remove(name);
-        tracing::debug!(part = name, left = pending.len(), "ready");
+        let mut state = readiness.lock();
+        state.pending.remove(name);
+        if state.pending.is_empty() {
+            state.since.get_or_insert_with(SystemTime::now);
+        }
+        tracing::debug!(part = name, left = state.pending.len(), "ready");
     }
 }
 
@@ -97,8 +112,9 @@ mod tests {
         let interfaces = readiness.block("interfaces");
         assert_eq!(readiness.pending(), ["interfaces", "programs"]);
         drop(programs);
-        assert_eq!(readiness.pending(), ["interfaces"]);
+        assert_eq!((readiness.pending(), readiness.since()), (vec!["interfaces"], None));
         drop(interfaces);
+        assert!(readiness.since().is_some());
         assert_eq!(readiness.pending(), Vec::<&str>::new());
     }
 }

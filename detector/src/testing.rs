@@ -5,12 +5,16 @@ use std::{net::IpAddr, sync::Arc};
 use detector_ebpf::{
     edge::{EdgeKey, EdgeValue},
     evidence::Evidence,
+    method::Methods,
     verdict::{Protocol, Verdict},
 };
 
-use crate::cluster::{
-    Labels, Mesh, Selector, Workload, WorkloadKind,
-    objects::{Name, Pod, PodTemplate, Service, ServicePort, TargetPort},
+use crate::{
+    cluster::{
+        Labels, Mesh, Selector, Workload, WorkloadKind,
+        objects::{Name, Pod, PodTemplate, Service, ServicePort, TargetPort},
+    },
+    flows::{End, Flow, Timestamp, TlsNames, TlsSeen},
 };
 
 pub(crate) fn ip(text: &str) -> IpAddr {
@@ -73,4 +77,26 @@ pub(crate) fn edge(client: &str, server: &str, port: u16) -> EdgeKey {
 
 pub(crate) fn value(entered: u64, left: u64, evidence: Evidence) -> EdgeValue {
     EdgeValue { entered, left, evidence: evidence.0, first_ns: 1, last_ns: 2, ..EdgeValue::default() }
+}
+
+/// MCP in plaintext with a bearer token, from the pod `client` to an address that nobody has.
+pub(crate) fn flow(client: &str) -> Flow {
+    let made = |name| pod("mcp", name, &["10.244.0.9"]).into();
+    Flow {
+        client: End::Pod { pod: made(client), address: ip("10.244.0.9") },
+        server: End::Unknown { address: ip("10.244.0.3") },
+        port: 8000,
+        verdict: Verdict::Plaintext,
+        protocol: Protocol::Mcp,
+        evidence: Evidence::MCP_METHOD.or(Evidence::AUTH_BEARER),
+        methods: Methods(1 << 3),
+        tls: TlsNames::default(),
+        offered: TlsSeen::default(),
+        connections: 3,
+        with_credentials: 2,
+        answered: 1,
+        refused: 0,
+        first_seen: Timestamp(1_795_500_000_000_000_000),
+        last_seen: Timestamp(1_795_500_001_234_567_890),
+    }
 }

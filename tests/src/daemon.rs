@@ -12,6 +12,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use nix::sys::signal::Signal;
+use serde_json::Value;
 
 use crate::{
     node::{NODE_NAME, Node},
@@ -193,6 +194,19 @@ impl<'a> Daemon<'a> {
         self.process.signal(Signal::SIGKILL)?;
         self.process.wait(STOP)?;
         Ok(self.output())
+    }
+
+    /// What the JSON API answers to `GET path`, if it answers with success.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be had, or it is no JSON.
+    pub fn api(&self, path: &str) -> Result<Value> {
+        let (status, body) = get(self.node, path)?;
+        if status != 200 {
+            bail!("{path} answered {status}: {body}");
+        }
+        serde_json::from_str(&body).with_context(|| format!("{path} answered {body}"))
     }
 
     /// Ends the daemon as Kubernetes does, and gives all that it wrote.

@@ -16,11 +16,15 @@ use detector_ebpf::{
     event::{Event, Record},
 };
 use nix::time::{ClockId, clock_gettime};
-use tokio::time::{Instant, MissedTickBehavior, interval};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior, interval},
+};
 use tokio_util::sync::CancellationToken;
 
 use super::GRACE;
 use crate::{
+    admin::FlowsQuestion,
     cluster::{Holder, SharedStore, Store},
     coverage::Coverage,
     datapath::{Datapath, Events},
@@ -76,7 +80,12 @@ impl Detector {
         })
     }
 
-    pub(super) async fn run(mut self, mut events: Events, cancel: CancellationToken) -> Result<()> {
+    pub(super) async fn run(
+        mut self,
+        mut events: Events,
+        mut questions: mpsc::Receiver<FlowsQuestion>,
+        cancel: CancellationToken,
+    ) -> Result<()> {
         let mut snapshot = interval(Self::SNAPSHOT);
         snapshot.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expire = interval(Self::EXPIRE);
@@ -97,6 +106,11 @@ impl Detector {
                 _ = snapshot.tick() => self.snapshot()?,
                 _ = expire.tick() => {
                     tokio::task::block_in_place(|| self.datapath.expire()).context("drop idle flows")?;
+                }
+                Some(asked) = questions.recv() => {
+                    // References only; whoever has gone meanwhile needs no answer.
+                    let told = self.flows.told().map(|(id, flow)| (id, Arc::clone(flow)));
+                    let _gone = asked.send(told.collect());
                 }
                 () = sleep_until(settle) => {}
             }

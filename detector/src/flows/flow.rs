@@ -61,6 +61,20 @@ impl Flow {
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq, PartialOrd, Ord)]
 pub struct FlowId(pub(super) u64);
 
+impl FlowId {
+    /// Its number: later flows have higher ones, and none is used again.
+    #[must_use]
+    pub const fn number(self) -> u64 {
+        self.0
+    }
+
+    /// A flow by number, for tests.
+    #[cfg(test)]
+    pub(crate) const fn of(number: u64) -> Self {
+        Self(number)
+    }
+}
+
 /// Why a flow is told.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum News {

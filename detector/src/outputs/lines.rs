@@ -23,6 +23,11 @@ impl Lines {
         Self { trust_domain }
     }
 
+    /// The name of the trust domain.
+    pub(super) fn trust_domain(&self) -> String {
+        self.trust_domain.to_string()
+    }
+
     /// The line of a finding.
     ///
     /// # Errors

@@ -6,20 +6,14 @@ use std::{
     time::Duration,
 };
 
-use detector_ebpf::{
-    evidence::Evidence,
-    method::Methods,
-    verdict::{Protocol, Verdict},
-};
 use serde_json::{Value, json};
 
 use super::LineLog;
 use crate::{
     cluster::TrustDomain,
     findings::{Rules, evaluate},
-    flows::{End, Flow, Timestamp, TlsNames, TlsSeen},
     policy::PolicyView,
-    testing,
+    testing::flow,
 };
 
 #[derive(Clone, Default)]
@@ -32,27 +26,6 @@ impl Write for Buffer {
 
     fn flush(&mut self) -> io::Result<()> {
         Ok(())
-    }
-}
-
-fn flow(client: &str) -> Flow {
-    let pod = |name| testing::pod("mcp", name, &["10.244.0.9"]).into();
-    Flow {
-        client: End::Pod { pod: pod(client), address: testing::ip("10.244.0.9") },
-        server: End::Unknown { address: testing::ip("10.244.0.3") },
-        port: 8000,
-        verdict: Verdict::Plaintext,
-        protocol: Protocol::Mcp,
-        evidence: Evidence::MCP_METHOD.or(Evidence::AUTH_BEARER),
-        methods: Methods(1 << 3),
-        tls: TlsNames::default(),
-        offered: TlsSeen::default(),
-        connections: 3,
-        with_credentials: 2,
-        answered: 1,
-        refused: 0,
-        first_seen: Timestamp(1_795_500_000_000_000_000),
-        last_seen: Timestamp(1_795_500_001_234_567_890),
     }
 }
 
