@@ -202,7 +202,7 @@ async fn build(config: Config, pins: Option<Pins>) -> Result<(JoinSet<Ended>, Ca
         listen,
         log: _,
         log_format: _,
-        scan_bytes_per_second,
+        budget_ns_per_ms,
         scan_window,
         sample_one_in,
         max_flows,
@@ -265,7 +265,7 @@ async fn build(config: Config, pins: Option<Pins>) -> Result<(JoinSet<Ended>, Ca
             max_flows,
             max_edges,
             sample_one_in: sample_one_in.get(),
-            scan_bytes_per_second,
+            budget_ns_per_ms,
             scan_window,
             idle: flow_idle,
         };
