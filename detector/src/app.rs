@@ -306,7 +306,7 @@ async fn build(config: Config, pins: Option<Pins>) -> Result<(JoinSet<Ended>, Ca
                 }
                 tracing::info!(
                     files = manifests.files,
-                    objects = manifests.objects.len(),
+                    objects = manifests.used,
                     ignored = manifests.ignored,
                     errors = manifests.errors.len(),
                     "manifests read"
