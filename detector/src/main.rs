@@ -42,6 +42,7 @@ fn main() -> ExitCode {
         Command::Detach(args) => finish(cli::detach(&args.pin).map(|()| ExitCode::SUCCESS)),
         Command::Crds => finish(cli::crds().map(|()| ExitCode::SUCCESS)),
         Command::Explain(args) => finish(cli::explain(args).map(|()| ExitCode::SUCCESS)),
+        Command::Readiness(args) => finish(cli::readiness(*args)),
         Command::Coverage(CoverageArgs { admin }) => coverage(admin),
     }
 }

@@ -10,6 +10,7 @@ pub mod clients;
 pub mod daemon;
 pub mod frames;
 pub mod manifests;
+pub mod mesh;
 pub mod nat;
 pub mod netns;
 pub mod node;
