@@ -3,12 +3,13 @@
 mod audit;
 mod crds;
 mod declared;
+mod detach;
 mod explain;
 mod http;
 mod observed;
 mod readiness;
 
-pub use self::{audit::audit, crds::crds, explain::explain, readiness::readiness};
+pub use self::{audit::audit, crds::crds, detach::detach, explain::explain, readiness::readiness};
 
 use std::{
     future::Future,

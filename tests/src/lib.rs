@@ -5,6 +5,7 @@
 //! say in one line what went wrong.
 
 pub mod apiserver;
+pub mod bpffs;
 pub mod clients;
 pub mod daemon;
 pub mod frames;
