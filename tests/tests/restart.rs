@@ -55,6 +55,8 @@ impl Site {
 
     fn daemon(&self, flags: &[&str]) -> Daemon<'_> {
         let mut arguments = Daemon::pinned_arguments(self.folder.path(), &self.bpffs.pins());
+        // Every one of many connections is counted here: nothing may be passed over for the budget.
+        arguments.push("--scan-budget=100".into());
         arguments.extend(flags.iter().map(OsString::from));
         Daemon::start_with(&self.node, &daemon::binary().unwrap(), &arguments, None).unwrap()
     }
