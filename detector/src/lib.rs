@@ -20,6 +20,7 @@ pub mod interfaces;
 pub mod outputs;
 pub mod policy;
 pub mod preflight;
+pub mod printable;
 pub mod readiness;
 pub mod replay;
 #[cfg(test)]
