@@ -253,7 +253,7 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
                 }
                 tracing::info!(
                     files = manifests.files,
-                    objects = manifests.objects.len(),
+                    objects = manifests.used,
                     ignored = manifests.ignored,
                     errors = manifests.errors.len(),
                     "manifests read"

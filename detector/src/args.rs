@@ -540,6 +540,7 @@ mod tests {
         let Command::Run(run) = command else { panic!("{command:?}") };
         assert_eq!(run.interfaces.to_string(), "auto");
         assert_eq!((run.scan_window, run.sample_one_in.get()), (4096, 1024));
+        assert_eq!((run.finding_window.get(), run.kernel_statistics), (600, false));
         assert!((run.scan_budget - 1.0).abs() < f64::EPSILON);
     }
 }

@@ -53,6 +53,8 @@ pub enum Reason {
     Netkit,
     /// Its interface is of a kind, or has a name, that is not watched.
     NotSelected,
+    /// The kernel has nothing to attach by.
+    KernelFeatureMissing,
     /// The kernel refused the attachment.
     AttachRefused,
     /// Another program sits in front and may hide packets.
@@ -66,6 +68,7 @@ impl Reason {
         Self::NoInterface,
         Self::Netkit,
         Self::NotSelected,
+        Self::KernelFeatureMissing,
         Self::AttachRefused,
         Self::Displaced,
     ];
@@ -78,6 +81,7 @@ impl Reason {
             Self::NoInterface => "no-interface",
             Self::Netkit => "netkit",
             Self::NotSelected => "not-selected",
+            Self::KernelFeatureMissing => "kernel-feature-missing",
             Self::AttachRefused => "attach-refused",
             Self::Displaced => "displaced",
         }
@@ -93,6 +97,9 @@ impl Reason {
             Self::NoInterface => "no route, neighbour or traffic leads to an interface of it",
             Self::Netkit => "its netkit device runs the CNI's programs before ours",
             Self::NotSelected => "its interface is not among --interfaces",
+            Self::KernelFeatureMissing => {
+                "the kernel has neither TCX (6.6) nor clsact with BPF filters (modules sch_ingress and cls_bpf)"
+            }
             Self::AttachRefused => "the kernel refused the programs: see the log",
             Self::Displaced => "another program sits in front of ours on its interface",
         }
@@ -128,6 +135,8 @@ impl fmt::Display for PodCoverage {
 pub enum Standing {
     /// The programs are attached.
     Attached,
+    /// The kernel has nothing to attach them by.
+    Unsupported,
     /// The kernel refused them.
     Refused,
     /// They are attached behind another program.
@@ -209,6 +218,7 @@ impl State {
         let reason = match (self.standing.get(&link), kind) {
             (Some(Standing::Attached), _) => None,
             (Some(Standing::Displaced), _) => Some(Reason::Displaced),
+            (Some(Standing::Unsupported), _) => Some(Reason::KernelFeatureMissing),
             (Some(Standing::Refused), _) => Some(Reason::AttachRefused),
             (None, LinkKind::Netkit) => Some(Reason::Netkit),
             (None, _) => Some(Reason::NotSelected),
@@ -237,9 +247,16 @@ mod tests {
                 link(9, "nk9", LinkKind::Netkit),
                 link(10, "veth10", LinkKind::Veth),
                 link(11, "veth11", LinkKind::Veth),
+                link(12, "veth12", LinkKind::Veth),
             ]
             .into(),
-            behind: [behind(7, "10.244.0.7"), behind(8, "10.244.0.8"), behind(9, "10.244.0.9")].into(),
+            behind: [
+                behind(7, "10.244.0.7"),
+                behind(8, "10.244.0.8"),
+                behind(9, "10.244.0.9"),
+                behind(12, "10.244.0.14"),
+            ]
+            .into(),
         }
     }
 
@@ -253,22 +270,24 @@ mod tests {
             ("c-netkit", "10.244.0.9"),
             ("d-by-traffic", "10.244.0.10"),
             ("e-nowhere", "10.244.0.12"),
+            ("g-old-kernel", "10.244.0.14"),
         ] {
             store.apply(Object::Pod(testing::pod("mcp", name, &[address])));
         }
         let mut host = testing::pod("mcp", "f-host", &["192.0.2.10"]);
         std::sync::Arc::make_mut(&mut host.template).host_network = true;
         store.apply(Object::Pod(host));
-        let mut elsewhere = testing::pod("mcp", "g-elsewhere", &["10.244.0.13"]);
+        let mut elsewhere = testing::pod("mcp", "h-elsewhere", &["10.244.0.13"]);
         elsewhere.node = Some("node2".into());
         store.apply(Object::Pod(elsewhere));
-        store.apply(Object::Pod(testing::pod("mcp", "h-ended", &[])));
+        store.apply(Object::Pod(testing::pod("mcp", "i-ended", &[])));
 
         let coverage = Coverage::default();
         coverage.topology(topology());
         coverage.standing(7, Some(Standing::Attached));
         coverage.standing(8, Some(Standing::Refused));
         coverage.standing(10, Some(Standing::Displaced));
+        coverage.standing(12, Some(Standing::Unsupported));
         coverage.seen([(ip("10.244.0.10"), 10)]);
         let report: Vec<_> = coverage
             .report(&store)
@@ -287,6 +306,7 @@ mod tests {
                 line("d-by-traffic", Some("veth10"), Some(Reason::Displaced)),
                 line("e-nowhere", None, Some(Reason::NoInterface)),
                 line("f-host", None, Some(Reason::HostNetwork)),
+                line("g-old-kernel", Some("veth12"), Some(Reason::KernelFeatureMissing)),
             ]
         );
     }

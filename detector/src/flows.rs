@@ -8,6 +8,7 @@
 
 mod end;
 mod flow;
+mod forged;
 mod hello;
 mod part;
 mod time;
@@ -24,7 +25,7 @@ use detector_ebpf::{
     verdict::{Protocol, Verdict},
 };
 
-pub(crate) use self::end::is_private;
+pub(crate) use self::end::{is_private, range};
 pub use self::{
     end::{End, EndId},
     flow::{Flow, FlowId, News, Update},
@@ -85,6 +86,7 @@ pub struct Flows {
     /// moves to a richer edge within [`Flows::HOLD`] is recognised by it.
     fresh: HashMap<Connection, (EdgeKey, u64)>,
     hellos: hello::Pending<EdgeKey>,
+    forged: forged::Forged,
     swept: u64,
     asked: u64,
     epoch: u32,
@@ -120,6 +122,7 @@ impl Flows {
             waited_generation: 0,
             fresh: HashMap::new(),
             hellos: hello::Pending::default(),
+            forged: forged::Forged::default(),
             swept: 0,
             asked: 0,
             epoch: 0,
@@ -288,6 +291,7 @@ impl Flows {
             }
         };
         let waiting = resolved.waiting && !store.is_blind();
+        self.forged.note(&flow_key, &resolved.client, id);
         let state = self.states.entry(id).or_insert_with(|| State {
             key: flow_key,
             client: resolved.client,
@@ -380,7 +384,7 @@ impl Flows {
         let remainder = self.service_remainder(store, id);
         let state = self.states.get(&id)?;
         let met_again = state.told.is_none() && self.is_met_again(&state.key, &state.parts);
-        let sums = self.sums(state);
+        let sums = self.own_sums(state);
         let state = self.states.get_mut(&id)?;
         if let Some(due) = state.due.take() {
             self.due.remove(&(due, id));
@@ -496,8 +500,16 @@ impl Flows {
         sums
     }
 
+    /// [`Self::sums`] without the connections of others that bear the client's address.
+    fn own_sums(&self, state: &State) -> [Sum; View::COUNT] {
+        let [client, server] = self.sums(state);
+        let others = self.forged.of(&state.key, &state.client).filter_map(|id| self.states.get(&id));
+        let forged = others.map(|other| self.sums(other)).map(|[client, _]| client.connections).sum();
+        [client, server.without(forged)]
+    }
+
     fn forget(&mut self, now: u64) {
-        let Self { states, by_key, .. } = self;
+        let Self { states, by_key, forged, .. } = self;
         states.retain(|_, state| {
             let last = state.closed.iter().map(|sum| sum.last_ns).max().unwrap_or(0).max(state.created);
             let keep =
@@ -507,6 +519,7 @@ impl Flows {
             }
             keep
         });
+        forged.retain(|id| states.contains_key(&id));
     }
 }
 

@@ -313,6 +313,12 @@ impl ApiServer {
         self.shared.counts.snapshot()
     }
 
+    /// How often somebody has asked whether an API group is there.
+    #[must_use]
+    pub fn asked_for_group(&self, group: &str) -> u64 {
+        self.shared.counts.asked_for_group(group)
+    }
+
     /// What was asked of one resource with one verb.
     #[must_use]
     pub fn count(&self, resource: &str, verb: Verb) -> Count {

@@ -91,13 +91,28 @@ impl<'a> Daemon<'a> {
         arguments: &[OsString],
         log: Option<&Path>,
     ) -> Result<Self> {
+        Self::start_within(START, node, binary, arguments, log)
+    }
+
+    /// [`Self::start_with`], for one that has much to read before it is ready.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started, or it is not ready within `limit`.
+    pub fn start_within(
+        limit: Duration,
+        node: &'a Node,
+        binary: &Path,
+        arguments: &[OsString],
+        log: Option<&Path>,
+    ) -> Result<Self> {
         let mut command = node.netns().command(binary);
         command.args(arguments);
         let create = |path: &Path| File::create(path).with_context(|| format!("create {}", path.display()));
         let log = log.map(create).transpose()?;
         let process = Process::spawn_logged("plainsight".to_owned(), command, log.as_ref())?;
         let mut daemon = Self { node, process };
-        daemon.process.wait_while_running("readiness", START, |_| {
+        daemon.process.wait_while_running("readiness", limit, |_| {
             Ok(get(node, "/readyz").is_ok_and(|(status, _)| status == 200).then_some(()))
         })?;
         Ok(daemon)

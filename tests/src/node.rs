@@ -1,7 +1,8 @@
 //! Owns a small Kubernetes node made of network namespaces: the host side, and one namespace a pod.
 //!
-//! Laid out as kindnet does it: a veth a pod, whose host end carries the gateway's address, and a host route
-//! to each pod address. Nothing is made in the machine's own network namespace.
+//! Laid out as kindnet does it, a veth a pod, whose host end carries the gateway's address, and a host route
+//! to each pod address; or as flannel does it, with the host ends on one bridge that carries the gateway's
+//! address. Nothing is made in the machine's own network namespace.
 
 use std::{
     collections::BTreeMap,
@@ -171,9 +172,25 @@ pub struct Node {
     group: String,
     netns: NetNs,
     planned: Vec<PlannedPod>,
+    bridged: bool,
 }
 
 impl Node {
+    /// [`Self::new`], with its pods on a bridge.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::new`].
+    pub fn bridged() -> Result<Self> {
+        let node = Self::new()?;
+        let host = &node.netns;
+        host.ip("link add cni0 type bridge")?;
+        host.ip(&format!("address add {GATEWAY}/24 dev cni0"))?;
+        host.ip(&format!("address add {GATEWAY6}/64 dev cni0 nodad"))?;
+        host.ip("link set cni0 up")?;
+        Ok(Self { bridged: true, ..node })
+    }
+
     /// Makes a node without pods, and removes what killed runs left behind.
     ///
     /// # Errors
@@ -191,7 +208,7 @@ impl Node {
             set_kernel_option("net/ipv4/conf/all/rp_filter", "2")?;
             set_kernel_option("net/ipv4/conf/default/rp_filter", "2")
         })?;
-        Ok(Self { group, netns, planned: Vec::new() })
+        Ok(Self { group, netns, planned: Vec::new(), bridged: false })
     }
 
     /// The host side's network namespace.
@@ -225,18 +242,25 @@ impl Node {
         let host = &self.netns;
         host.ip(&format!("link add {interface} type veth peer name eth0 netns {}", netns.name()))?;
         // Without duplicate address detection: an address must be usable at once.
-        host.ip(&format!("address add {GATEWAY}/32 dev {interface}"))?;
-        host.ip(&format!("address add {GATEWAY6}/128 dev {interface} nodad"))?;
+        if self.bridged {
+            host.ip(&format!("link set {interface} master cni0"))?;
+        } else {
+            host.ip(&format!("address add {GATEWAY}/32 dev {interface}"))?;
+            host.ip(&format!("address add {GATEWAY6}/128 dev {interface} nodad"))?;
+        }
         host.ip(&format!("link set {interface} up"))?;
         let (ipv4, ipv6) = (plan.ipv4(), plan.ipv6());
-        netns.ip(&format!("address add {ipv4}/32 dev eth0"))?;
-        netns.ip(&format!("address add {ipv6}/128 dev eth0 nodad"))?;
+        let (length4, length6) = if self.bridged { (24, 64) } else { (32, 128) };
+        netns.ip(&format!("address add {ipv4}/{length4} dev eth0"))?;
+        netns.ip(&format!("address add {ipv6}/{length6} dev eth0 nodad"))?;
         netns.ip("link set eth0 up")?;
         for (family, gateway, pod) in
             [("-4", IpAddr::from(GATEWAY), IpAddr::from(ipv4)), ("-6", GATEWAY6.into(), ipv6.into())]
         {
-            host.ip(&format!("{family} route replace {pod} dev {interface}"))?;
-            netns.ip(&format!("{family} route replace {gateway} dev eth0"))?;
+            if !self.bridged {
+                host.ip(&format!("{family} route replace {pod} dev {interface}"))?;
+                netns.ip(&format!("{family} route replace {gateway} dev eth0"))?;
+            }
             netns.ip(&format!("{family} route replace default via {gateway} dev eth0"))?;
         }
         Ok(Pod { plan: plan.clone(), netns })

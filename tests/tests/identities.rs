@@ -1,6 +1,14 @@
-//! The real daemon on a node, with identities from the API double.
+//! The real daemon on a node: who it says has spoken, and which pods it accounts for.
+#![expect(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
-use std::time::Duration;
+#[path = "identities/rig.rs"]
+mod rig;
+#[path = "identities/seen.rs"]
+mod seen;
+#[path = "identities/spoof.rs"]
+mod spoof;
+#[path = "identities/translation.rs"]
+mod translation;
 
 use detector::datapath::{Attached, Datapath, DatapathConfig};
 use detector_tests::{
@@ -13,22 +21,9 @@ use detector_tests::{
     wait,
 };
 use nix::net::if_::if_nametoindex;
-use serde_json::{Value, json};
+use serde_json::json;
 
-/// From traffic, or from a change, to word of it.
-const WORD: Duration = Duration::from_secs(15);
-
-fn object(pod: &Pod) -> Value {
-    let spec = &pod.plan().spec;
-    let addresses = [json!({ "ip": pod.ip() }), json!({ "ip": pod.ipv6() })];
-    json!({
-        "apiVersion": "v1",
-        "kind": "Pod",
-        "metadata": { "name": spec.name, "namespace": spec.namespace },
-        "spec": { "nodeName": NODE_NAME, "serviceAccountName": spec.name, "containers": [{ "name": "app" }] },
-        "status": { "phase": "Running", "podIP": pod.ip(), "podIPs": addresses },
-    })
-}
+use self::rig::{WORD, object};
 
 #[test]
 fn the_daemon_names_pods_of_the_api_and_accounts_for_each() {

@@ -8,11 +8,14 @@ use std::{
     time::{Duration, Instant},
 };
 
-use detector::cluster::{Holder, Mesh, WorkloadKind, kubernetes::ResourceState};
+use detector::cluster::{
+    Holder, Mesh, WorkloadKind,
+    kubernetes::{ResourceState, Timing},
+};
 use detector_tests::apiserver::{ApiServer, Fault, Match, Resource, Tls, Verb};
 use serde_json::{Value, json};
 
-use self::rig::{Rig, logged, pod, server, write};
+use self::rig::{Rig, TIMING, logged, pod, server, write};
 
 #[test]
 fn all_is_told_by_streaming_lists_where_the_server_has_them() {
@@ -342,6 +345,33 @@ fn a_crd_that_is_installed_later_is_picked_up_and_one_that_goes_is_forgotten() {
     rig.server.uninstall(resource);
     rig.eventually("forgotten", || rig.store.read().census().expected_sources == 0);
     assert_eq!(rig.state(resource), ResourceState::Absent);
+}
+
+#[test]
+fn a_group_that_is_not_there_is_asked_for_once_and_its_resources_are_not() {
+    let server = server();
+    let install = |versions: &[&str], kind, plural| {
+        let mut resource = Resource::new("policy.linkerd.io", versions[0], kind, plural);
+        resource.versions = versions.iter().map(|version| (*version).to_owned()).collect();
+        server.install(resource);
+    };
+    install(&["v1beta3", "v1beta1", "v1alpha1"], "Server", "servers");
+    // Nothing is asked for again as long as this test runs.
+    let rig = Rig::watch_timed(server, Timing { refused_retry: Duration::from_secs(3600), ..TIMING });
+    rig.eventually("ready", || rig.readiness.pending().is_empty());
+    let asked = |resource: &str| -> u64 {
+        [Verb::List, Verb::Watch].into_iter().map(|verb| rig.server.count(resource, verb).requests).sum()
+    };
+    for resource in ["peerauthentications.security.istio.io", "destinationrules.networking.istio.io"] {
+        assert_eq!((rig.state(resource), asked(resource)), (ResourceState::Absent, 0), "{resource}");
+    }
+    assert_eq!(rig.state("servers.policy.linkerd.io"), ResourceState::Watching);
+    assert_eq!(asked("servers.policy.linkerd.io"), 1);
+    // Of a group that is there, what is not served is found by asking.
+    assert_eq!(rig.state("meshtlsauthentications.policy.linkerd.io"), ResourceState::Absent);
+    for group in ["security.istio.io", "networking.istio.io", "policy.linkerd.io", "plainsight.dev"] {
+        assert_eq!(rig.server.asked_for_group(group), 1, "{group}");
+    }
 }
 
 #[test]

@@ -113,11 +113,15 @@ impl Attacher {
             Err(AttachError::NoDevice { .. }) => {
                 tracing::debug!(ifindex, interface = %name, "gone before it was attached");
             }
-            Err(error) => {
-                let error = &error as &dyn Error;
-                tracing::warn!(ifindex, interface = %name, error, "not observed; will try again");
+            Err(ref error) => {
+                tracing::warn!(
+                    ifindex,
+                    interface = %name,
+                    error = error as &dyn Error,
+                    "not observed; will try again"
+                );
                 self.metrics.attach_failed();
-                self.coverage.standing(ifindex, Some(Standing::Refused));
+                self.coverage.standing(ifindex, Some(standing_of(error)));
                 self.failed.insert(ifindex, name);
             }
         }
@@ -161,16 +165,30 @@ impl Attacher {
                     self.coverage.standing(ifindex, Some(Standing::Displaced));
                 }
                 // The watcher tells soon that it is gone; what can be attached again is tried again.
-                Err(error) => {
-                    let error = &error as &dyn Error;
-                    tracing::warn!(ifindex, interface = %name, error, "no longer observed; will try again");
-                    self.coverage.standing(ifindex, Some(Standing::Refused));
+                Err(ref error) => {
+                    tracing::warn!(
+                        ifindex,
+                        interface = %name,
+                        error = error as &dyn Error,
+                        "no longer observed; will try again"
+                    );
+                    self.coverage.standing(ifindex, Some(standing_of(error)));
                     self.metrics.interface(hook, false);
                     self.failed.insert(ifindex, name);
                     continue;
                 }
             }
             self.attached.insert(ifindex, (hook, name));
+        }
+    }
+}
+
+/// How an interface stands after a failed attachment.
+fn standing_of(error: &AttachError) -> Standing {
+    match error {
+        AttachError::Unsupported { .. } => Standing::Unsupported,
+        AttachError::NoDevice { .. } | AttachError::NotPermitted { .. } | AttachError::Kernel { .. } => {
+            Standing::Refused
         }
     }
 }

@@ -43,6 +43,8 @@ pub(super) struct Detector {
     board: Board,
     clock: Clock,
     finding_window: Duration,
+    /// When what stands was told last.
+    told_standing_ns: u64,
     rules: Rules,
     log_flows: bool,
     lines: LineLog,
@@ -81,6 +83,7 @@ impl Detector {
             board: Board::default(),
             clock,
             finding_window,
+            told_standing_ns: 0,
             rules,
             log_flows,
             lines,
@@ -206,9 +209,13 @@ impl Detector {
         Ok(())
     }
 
-    fn tell_standing(&self) -> Result<()> {
-        let now = self.clock.wall(monotonic()?);
-        self.metrics.standing(&self.board.standing(now, self.finding_window));
+    fn tell_standing(&mut self) -> Result<()> {
+        let now = monotonic()?;
+        // Each snapshot comes past this.
+        if Duration::from_nanos(now.saturating_sub(self.told_standing_ns)) >= self.board.rest() {
+            self.told_standing_ns = now;
+            self.metrics.standing(&self.board.standing(self.clock.wall(now), self.finding_window));
+        }
         Ok(())
     }
 }

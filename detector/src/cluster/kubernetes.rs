@@ -8,6 +8,7 @@
 mod access;
 mod backoff;
 mod failure;
+mod groups;
 mod health;
 mod lines;
 mod request;
@@ -21,7 +22,7 @@ use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::{access::Connection, request::ConfigMap, watch::Watch};
+use self::{access::Connection, groups::Groups, request::ConfigMap, watch::Watch};
 pub use self::{
     access::{Access, AccessError},
     backoff::Backoff,
@@ -132,8 +133,11 @@ impl KubernetesSource {
         let Self { connection, store, trust_domain, timing, health, watches } = self;
         let ready = Arc::new(ready);
         let mut tasks = JoinSet::new();
+        let custom = watches.iter().filter(|planned| planned.resource.custom);
+        // An answer must be old when a resource looks for its CRD again.
+        let groups = Groups::new(custom.map(|planned| planned.resource.group), timing.refused_retry / 2);
         for Planned { resource, sink, health } in watches {
-            let watch = Watch::new(resource, connection.clone(), sink, health, timing);
+            let watch = Watch::new(resource, connection.clone(), groups.clone(), sink, health, timing);
             tasks.spawn(watch.run(Arc::clone(&ready)));
         }
         drop(ready);

@@ -10,12 +10,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-use serde_json::{Map, Value};
+use serde::Deserialize;
+use serde_json::{Map, Value, value::RawValue};
 use tokio_util::sync::CancellationToken;
 
 use super::{
     objects::{Object, Pod},
-    store::SharedStore,
+    store::{SharedStore, Store},
     wire,
 };
 use crate::readiness::BlockReady;
@@ -31,6 +32,8 @@ pub struct Manifests {
     pub errors: Vec<ManifestError>,
     /// Files that were read.
     pub files: usize,
+    /// Objects of kinds that are used; a source hands them to its store and keeps none.
+    pub used: usize,
     /// Objects of kinds that are not used.
     pub ignored: usize,
 }
@@ -79,25 +82,44 @@ pub enum ManifestError {
 /// itself is read whatever it is called.
 #[must_use]
 pub fn read(paths: &[PathBuf]) -> Manifests {
-    let mut manifests = Manifests::default();
-    for file in list(paths, &mut manifests.errors) {
+    let mut objects = Vec::new();
+    let manifests = read_into(paths, &mut |object| objects.push(object));
+    Manifests { objects, ..manifests }
+}
+
+/// What is read, and where its objects go as they come: those of a large cluster are never held twice.
+struct Reading<'a> {
+    manifests: Manifests,
+    object: &'a mut dyn FnMut(Object),
+}
+
+/// [`read`], with the objects handed on.
+fn read_into(paths: &[PathBuf], object: &mut dyn FnMut(Object)) -> Manifests {
+    let mut reading = Reading { manifests: Manifests::default(), object };
+    for file in list(paths, &mut reading.manifests.errors) {
         match fs::read_to_string(&file) {
             Ok(text) => {
-                manifests.files += 1;
-                read_text(&file, &text, &mut manifests);
+                reading.manifests.files += 1;
+                read_text(&file, &text, &mut reading);
             }
-            Err(source) => manifests.errors.push(ManifestError::Unreadable { path: file, source }),
+            Err(source) => {
+                reading.manifests.errors.push(ManifestError::Unreadable { path: file, source });
+            }
         }
     }
-    manifests
+    reading.manifests
 }
 
 /// Reads a text as if it stood in a file called `name`.
 #[must_use]
 pub fn read_str(name: &str, text: &str) -> Manifests {
-    let mut manifests = Manifests { files: 1, ..Manifests::default() };
-    read_text(Path::new(name), text, &mut manifests);
-    manifests
+    let mut objects = Vec::new();
+    let mut object = |object| objects.push(object);
+    let mut reading =
+        Reading { manifests: Manifests { files: 1, ..Manifests::default() }, object: &mut object };
+    read_text(Path::new(name), text, &mut reading);
+    let manifests = reading.manifests;
+    Manifests { objects, ..manifests }
 }
 
 fn list(paths: &[PathBuf], errors: &mut Vec<ManifestError>) -> Vec<PathBuf> {
@@ -134,7 +156,7 @@ fn walk(folder: &Path, depth: usize, files: &mut Vec<PathBuf>, errors: &mut Vec<
     }
 }
 
-fn read_text(path: &Path, text: &str, into: &mut Manifests) {
+fn read_text(path: &Path, text: &str, into: &mut Reading<'_>) {
     let json = path.extension().is_some_and(|extension| extension.eq_ignore_ascii_case("json"));
     let text = text.strip_prefix('\u{feff}').unwrap_or(text);
     if json {
@@ -144,20 +166,21 @@ fn read_text(path: &Path, text: &str, into: &mut Manifests) {
     }
 }
 
-fn read_json(path: &Path, text: &str, into: &mut Manifests) {
+fn read_json(path: &Path, text: &str, into: &mut Reading<'_>) {
     let mut at = 0;
-    for (index, value) in serde_json::Deserializer::from_str(text).into_iter::<Value>().enumerate() {
-        match value {
-            Ok(value) => take(path, index + 1, value, into),
-            Err(error) => {
-                into.errors.push(ManifestError::Syntax {
-                    path: path.to_owned(),
-                    document: index + 1,
-                    line: error.line() as u64,
-                    why: error.to_string(),
-                });
-                return;
-            }
+    for (index, value) in serde_json::Deserializer::from_str(text).into_iter::<&RawValue>().enumerate() {
+        let refused = match value.map(RawValue::get) {
+            Ok(document) => read_document(path, index + 1, document, into).err(),
+            Err(error) => Some(error),
+        };
+        if let Some(error) = refused {
+            into.manifests.errors.push(ManifestError::Syntax {
+                path: path.to_owned(),
+                document: index + 1,
+                line: error.line() as u64,
+                why: error.to_string(),
+            });
+            return;
         }
         at = index + 1;
     }
@@ -166,12 +189,42 @@ fn read_json(path: &Path, text: &str, into: &mut Manifests) {
     }
 }
 
-fn read_yaml(path: &Path, text: &str, into: &mut Manifests) {
+/// A list as `kubectl get -o json` prints it: its items stay text until their turn comes, for those of a large
+/// cluster would fill memory as values.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct JsonList<'a> {
+    api_version: String,
+    kind: String,
+    #[serde(borrow)]
+    items: Vec<&'a RawValue>,
+}
+
+fn read_document(
+    path: &Path,
+    document: usize,
+    text: &str,
+    into: &mut Reading<'_>,
+) -> Result<(), serde_json::Error> {
+    // Whatever is no list of this shape is looked at as a whole, and refused by what is wrong with it.
+    let Ok(JsonList { api_version, kind, items }) = serde_json::from_str(text) else {
+        take(path, document, serde_json::from_str(text)?, into);
+        return Ok(());
+    };
+    for item in items {
+        let mut item = serde_json::from_str(item.get())?;
+        complete(&mut item, &api_version, &kind);
+        take(path, document, item, into);
+    }
+    Ok(())
+}
+
+fn read_yaml(path: &Path, text: &str, into: &mut Reading<'_>) {
     for (index, Document { first_line, text }) in split(text).into_iter().enumerate() {
         match serde_saphyr::from_str_with_options::<Option<Value>>(text, yaml_options()) {
             Ok(None) => {}
             Ok(Some(value)) => take(path, index + 1, value, into),
-            Err(error) => into.errors.push(ManifestError::Syntax {
+            Err(error) => into.manifests.errors.push(ManifestError::Syntax {
                 path: path.to_owned(),
                 document: index + 1,
                 line: first_line + error.location().map_or(0, |location| location.line().saturating_sub(1)),
@@ -234,9 +287,9 @@ fn split(text: &str) -> Vec<Document<'_>> {
 }
 
 /// Takes in one object, or all objects of a list.
-fn take(path: &Path, document: usize, value: Value, into: &mut Manifests) {
+fn take(path: &Path, document: usize, value: Value, into: &mut Reading<'_>) {
     let mut refuse = |object: String, why: String| {
-        into.errors.push(ManifestError::Field { path: path.to_owned(), document, object, why });
+        into.manifests.errors.push(ManifestError::Field { path: path.to_owned(), document, object, why });
     };
     let Value::Object(mut members) = value else {
         return refuse("object".to_owned(), "expected a Kubernetes object".to_owned());
@@ -247,14 +300,8 @@ fn take(path: &Path, document: usize, value: Value, into: &mut Manifests) {
     };
     match members.remove("items") {
         Some(Value::Array(items)) => {
-            // What kubectl prints is a `List` of whole objects; what the API answers is a `PodList` whose
-            // items say neither kind nor version.
-            let item_kind = kind.strip_suffix("List").filter(|kind| !kind.is_empty()).map(str::to_owned);
             for mut item in items {
-                if let (Some(kind), Value::Object(members)) = (&item_kind, &mut item) {
-                    members.entry("kind").or_insert_with(|| kind.as_str().into());
-                    members.entry("apiVersion").or_insert_with(|| api_version.as_str().into());
-                }
+                complete(&mut item, &api_version, &kind);
                 take(path, document, item, into);
             }
         }
@@ -263,15 +310,28 @@ fn take(path: &Path, document: usize, value: Value, into: &mut Manifests) {
             let object = Describe(Some(&kind), &members).to_string();
             match wire::template(&api_version, &kind, &members) {
                 Ok(None) => {}
-                Ok(Some(pod)) => return into.templates.push(pod),
+                Ok(Some(pod)) => return into.manifests.templates.push(pod),
                 Err(error) => return refuse(object, error.to_string()),
             }
             match wire::decode(&api_version, &kind, Value::Object(members)) {
-                Ok(Some(object)) => into.objects.push(object),
-                Ok(None) => into.ignored += 1,
+                Ok(Some(object)) => {
+                    into.manifests.used += 1;
+                    (into.object)(object);
+                }
+                Ok(None) => into.manifests.ignored += 1,
                 Err(error) => refuse(object, error.to_string()),
             }
         }
+    }
+}
+
+/// Has an item of a list say its kind and version. What kubectl prints is a `List` of whole objects; what the
+/// API answers is a `PodList` whose items say neither.
+fn complete(item: &mut Value, api_version: &str, list_kind: &str) {
+    let kind = list_kind.strip_suffix("List").filter(|kind| !kind.is_empty());
+    if let (Some(kind), Value::Object(members)) = (kind, item) {
+        members.entry("kind").or_insert_with(|| kind.into());
+        members.entry("apiVersion").or_insert_with(|| api_version.into());
     }
 }
 
@@ -344,9 +404,10 @@ impl ManifestSource {
     fn load(&self) -> Fingerprint {
         // Taken before reading: a change in between is seen next time.
         let fingerprint = fingerprint(&self.paths);
-        let mut manifests = read(&self.paths);
+        let mut fresh = Store::default();
+        let manifests = read_into(&self.paths, &mut |object| fresh.apply(object));
         (self.on_load)(&manifests);
-        self.store.write().reset(std::mem::take(&mut manifests.objects));
+        self.store.write().replace(fresh);
         for (sources, account) in self.store.read().unknown_expected_accounts() {
             tracing::warn!(%sources, %account, "ExpectedSources names a service account that is not there");
         }

@@ -1,13 +1,17 @@
 //! Owns labels and label selectors.
 //!
-//! Labels are one string that pods of a workload share; a look-up walks it and allocates nothing.
+//! Labels are two strings, the keys and the values: whole clusters share a few sets of keys, and the pods of
+//! a workload share both. A look-up walks them and allocates nothing.
 
 use std::sync::Arc;
 
-/// The labels of an object, sorted by key: `key NUL value NUL` for each. Kubernetes allows no NUL in either;
-/// what has one is left out.
+/// The labels of an object, sorted by key, each key and each value with a NUL after it. Kubernetes allows no
+/// NUL in either; what has one is left out.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
-pub struct Labels(Arc<str>);
+pub struct Labels {
+    keys: Arc<str>,
+    values: Arc<str>,
+}
 
 impl Labels {
     /// The value of `key`.
@@ -18,8 +22,12 @@ impl Labels {
 
     /// All labels, by key.
     pub fn iter(&self) -> impl Iterator<Item = (&str, &str)> {
-        let mut parts = self.0.split_terminator('\0');
-        std::iter::from_fn(move || Some((parts.next()?, parts.next()?)))
+        self.keys.split_terminator('\0').zip(self.values.split_terminator('\0'))
+    }
+
+    /// The two strings, for a store to put shared ones in their place.
+    pub(super) fn parts_mut(&mut self) -> [&mut Arc<str>; 2] {
+        [&mut self.keys, &mut self.values]
     }
 }
 
@@ -28,14 +36,14 @@ impl<K: AsRef<str>, V: AsRef<str>> FromIterator<(K, V)> for Labels {
         let mut labels: Vec<(K, V)> = labels.into_iter().collect();
         labels.retain(|(key, value)| !key.as_ref().contains('\0') && !value.as_ref().contains('\0'));
         labels.sort_unstable_by(|(a, _), (b, _)| a.as_ref().cmp(b.as_ref()));
-        let mut packed = String::new();
+        let (mut keys, mut values) = (String::new(), String::new());
         for (key, value) in &labels {
-            for part in [key.as_ref(), value.as_ref()] {
+            for (packed, part) in [(&mut keys, key.as_ref()), (&mut values, value.as_ref())] {
                 packed.push_str(part);
                 packed.push('\0');
             }
         }
-        Self(packed.into())
+        Self { keys: keys.into(), values: values.into() }
     }
 }
 

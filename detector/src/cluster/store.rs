@@ -171,17 +171,22 @@ impl Store {
 
     /// Puts `objects` in place of everything that sources had applied.
     pub fn reset(&mut self, objects: impl IntoIterator<Item = Object>) {
-        let fresh = Self {
-            generation: self.generation + 1,
+        let mut fresh = Self::default();
+        for object in objects {
+            fresh.apply(object);
+        }
+        self.replace(fresh);
+    }
+
+    /// Puts what sources have applied to `fresh` in place of what they had applied to this store.
+    pub fn replace(&mut self, fresh: Self) {
+        *self = Self {
+            generation: self.generation + 1 + fresh.generation,
             local_node: Arc::clone(&self.local_node),
             local_addresses: std::mem::take(&mut self.local_addresses),
             links: std::mem::take(&mut self.links),
-            ..Self::default()
+            ..fresh
         };
-        *self = fresh;
-        for object in objects {
-            self.apply(object);
-        }
     }
 
     /// Says that a source will fill this store: until then an address that is not known may be yet.

@@ -37,6 +37,17 @@ pub enum AttachError {
         /// `ingress` or `egress`.
         direction: &'static str,
     },
+    /// The kernel has neither TCX nor clsact with BPF filters.
+    #[error("the kernel has no TCX, and no clsact qdisc or no BPF filter for {direction} of {name}")]
+    Unsupported {
+        /// The interface's name.
+        name: String,
+        /// `ingress` or `egress`.
+        direction: &'static str,
+        /// What it says to the filter.
+        #[source]
+        source: ProgramError,
+    },
     /// The kernel refused.
     #[error("attach to {direction} of {name}")]
     Kernel {
@@ -110,7 +121,8 @@ fn one(
         Ok(link) => Ok((link, Attached::Tcx)),
         // Before Linux 6.6 (e420bed02507, "bpf: Add fd-based tcx multi-prog infra") there is no such link.
         Err(error) if errno(&error) == Some(Errno::EINVAL) => {
-            clsact(name).map_err(|error| failure(ProgramError::TcError(error), direction, name))?;
+            let failed = |source| failure_without_tcx(source, direction, name);
+            clsact(name).map_err(|error| failed(ProgramError::TcError(error)))?;
             let options = NlOptions { priority: FILTER_PRIORITY, ..NlOptions::default() };
             program
                 .attach_with_options(name, direction.hook, TcAttachOptions::Netlink(options))
@@ -181,6 +193,18 @@ fn failure(source: ProgramError, direction: Direction, name: &str) -> AttachErro
     }
 }
 
+/// [`failure`] where there is no TCX either.
+fn failure_without_tcx(source: ProgramError, direction: Direction, name: &str) -> AttachError {
+    match errno(&source) {
+        // A kind of qdisc or of filter that is not built in and has no module is not there (`tc_ctl_tfilter`
+        // in net/sched/cls_api.c, `qdisc_create` in net/sched/sch_api.c).
+        Some(Errno::ENOENT | Errno::EOPNOTSUPP) => {
+            AttachError::Unsupported { name: name.to_owned(), direction: direction.name, source }
+        }
+        _ => failure(source, direction, name),
+    }
+}
+
 /// The error number behind an error, wherever in its chain it stands.
 fn errno(error: &ProgramError) -> Option<Errno> {
     let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
@@ -191,4 +215,34 @@ fn errno(error: &ProgramError) -> Option<Errno> {
         cause = error.source();
     }
     None
+}
+
+#[cfg(test)]
+mod tests {
+    use std::io;
+
+    use aya::sys::SyscallError;
+
+    use super::{AttachError, Errno, INGRESS, ProgramError, failure, failure_without_tcx};
+
+    fn said(errno: Errno) -> ProgramError {
+        let io_error = io::Error::from_raw_os_error(errno as i32);
+        ProgramError::SyscallError(SyscallError { call: "sendto", io_error })
+    }
+
+    #[test]
+    fn a_kind_that_the_kernel_does_not_have_is_a_missing_feature_and_other_refusals_are_not() {
+        for errno in [Errno::ENOENT, Errno::EOPNOTSUPP] {
+            let error = failure_without_tcx(said(errno), INGRESS, "veth1");
+            assert!(matches!(error, AttachError::Unsupported { .. }), "{error:?}");
+            let error = failure(said(errno), INGRESS, "veth1");
+            assert!(matches!(error, AttachError::Kernel { .. }), "with TCX it is another matter: {error:?}");
+        }
+        let error = failure_without_tcx(said(Errno::ENODEV), INGRESS, "veth1");
+        assert!(matches!(error, AttachError::NoDevice { .. }), "{error:?}");
+        let error = failure_without_tcx(said(Errno::EPERM), INGRESS, "veth1");
+        assert!(matches!(error, AttachError::NotPermitted { .. }), "{error:?}");
+        let error = failure_without_tcx(said(Errno::ENOMEM), INGRESS, "veth1");
+        assert!(matches!(error, AttachError::Kernel { .. }), "{error:?}");
+    }
 }

@@ -54,6 +54,15 @@ impl Board {
         self.flows.insert(id, noted);
     }
 
+    /// The least time between two looks at what stands, so that a storm of findings does not have all of them
+    /// gone through at each. Less than a second, which is how often somebody looks anyway.
+    #[must_use]
+    pub fn rest(&self) -> Duration {
+        const A_FLOW: Duration = Duration::from_micros(20);
+        let flows = u32::try_from(self.flows.len()).unwrap_or(u32::MAX);
+        A_FLOW.saturating_mul(flows).min(Duration::from_millis(900))
+    }
+
     /// Forgets flows that are gone.
     pub fn retain(&mut self, known: impl Fn(FlowId) -> bool) {
         self.flows.retain(|id, _| known(*id));

@@ -228,6 +228,21 @@ fn a_finding_stands_while_its_traffic_goes_on_once_for_a_pair_and_a_port() {
 }
 
 #[test]
+fn what_stands_is_gone_through_more_seldom_the_more_there_is_and_each_second_at_least() {
+    let mcp = flow(Protocol::Mcp, Evidence::MCP_METHOD);
+    let findings = evaluate(&mcp, &no_policy(), Rules::default());
+    let rest = |flows: u64| {
+        let mut board = Board::default();
+        (0..flows).for_each(|id| board.note(FlowId::of(id), &mcp, &findings));
+        board.rest()
+    };
+    assert_eq!(rest(0), Duration::ZERO);
+    assert!(rest(100) <= Duration::from_millis(5), "the first findings are told at once");
+    assert!(rest(10_000) > rest(100));
+    assert!(rest(100_000) < Duration::from_secs(1));
+}
+
+#[test]
 fn plaintext_traffic_is_what_a_mesh_would_refuse_and_neither_probes_nor_the_proxys_ports() {
     assert!(is_plaintext_traffic(&flow(Protocol::Http1, Evidence::HTTP_REQUEST)));
     assert!(!is_plaintext_traffic(&tls()));

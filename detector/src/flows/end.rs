@@ -175,13 +175,24 @@ fn identify(
 
 /// Whether an address is of a range that clusters give to pods, services and nodes.
 pub(crate) fn is_private(address: IpAddr) -> bool {
+    range(address) != GLOBAL
+}
+
+const GLOBAL: &str = "global";
+
+/// The range that an address is of: what can be said of one that nobody is known to have.
+///
+/// RFC 1918 `private`, RFC 6598 `shared` (some clouds give it to pods), RFC 4193 `unique-local`, RFC 3927 and
+/// RFC 4291 `link-local`, `loopback`; all others are `global`.
+pub(crate) fn range(address: IpAddr) -> &'static str {
     match address {
-        // RFC 1918, RFC 3927, loopback, and the shared range of RFC 6598 that some clouds give to pods.
-        IpAddr::V4(v4) => {
-            let [first, second, ..] = v4.octets();
-            v4.is_private() || v4.is_link_local() || v4.is_loopback() || (first == 100 && second & 0xc0 == 64)
-        }
-        IpAddr::V6(v6) => v6.is_unique_local() || v6.is_unicast_link_local() || v6.is_loopback(),
+        IpAddr::V4(v4) if v4.is_private() => "private",
+        IpAddr::V4(v4) if matches!(v4.octets(), [100, 64..=127, ..]) => "shared",
+        IpAddr::V4(v4) if v4.is_link_local() => "link-local",
+        IpAddr::V6(v6) if v6.is_unique_local() => "unique-local",
+        IpAddr::V6(v6) if v6.is_unicast_link_local() => "link-local",
+        _ if address.is_loopback() => "loopback",
+        _ => GLOBAL,
     }
 }
 
@@ -214,19 +225,23 @@ mod tests {
 
     #[test]
     fn cluster_ranges_are_told_from_the_world() {
-        for (address, private) in [
-            ("10.244.1.2", true),
-            ("172.31.0.1", true),
-            ("172.32.0.1", false),
-            ("192.168.1.1", true),
-            ("100.64.0.1", true),
-            ("100.128.0.1", false),
-            ("8.8.8.8", false),
-            ("fd00::1", true),
-            ("fe80::1", true),
-            ("2600::1", false),
+        for (address, range) in [
+            ("10.244.1.2", "private"),
+            ("172.31.0.1", "private"),
+            ("172.32.0.1", "global"),
+            ("192.168.1.1", "private"),
+            ("100.64.0.1", "shared"),
+            ("100.128.0.1", "global"),
+            ("169.254.169.254", "link-local"),
+            ("127.0.0.1", "loopback"),
+            ("8.8.8.8", "global"),
+            ("fd00::1", "unique-local"),
+            ("fe80::1", "link-local"),
+            ("::1", "loopback"),
+            ("2600::1", "global"),
         ] {
-            assert_eq!(is_private(address.parse().unwrap()), private, "{address}");
+            assert_eq!(super::range(address.parse().unwrap()), range, "{address}");
+            assert_eq!(is_private(address.parse().unwrap()), range != "global", "{address}");
         }
     }
 }

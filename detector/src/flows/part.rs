@@ -149,6 +149,22 @@ impl Sum {
         self.last_ns = self.last_ns.max(value.last_ns);
     }
 
+    /// What is left when so many connections are not this flow's. Their evidence cannot be told apart: it goes
+    /// with the last of them.
+    pub(super) fn without(self, connections: u64) -> Self {
+        let left = self.connections.saturating_sub(connections);
+        if left == 0 && connections > 0 {
+            return Self::default();
+        }
+        Self {
+            connections: left,
+            with_credentials: self.with_credentials.min(left),
+            answered: self.answered.min(left),
+            refused: self.refused.min(left),
+            ..self
+        }
+    }
+
     /// One connection stands in both views, so the larger count is the true one.
     pub(super) fn of_views(views: &[Self; View::COUNT]) -> Self {
         let [a, b] = views;

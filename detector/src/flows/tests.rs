@@ -340,3 +340,29 @@ fn what_a_client_has_said_is_told_with_its_flow() {
     let updates = flows.settle(&store, Flows::HOLD);
     assert_eq!(updates[0].flow.tls.server_names.first().map(String::as_str), Some("a.b"));
 }
+
+#[test]
+fn connections_that_bear_a_pods_address_and_are_anothers_are_not_told_as_its_own() {
+    let mut store = one_server();
+    store.apply(Object::Pod(pod("lab", "liar", &["10.244.0.66"])));
+    let behind = [(6, [CLIENT.parse().unwrap()].into()), (66, ["10.244.0.66".parse().unwrap()].into())];
+    store.set_links(behind.into());
+    let clients = |updates: &[Update]| -> Vec<_> {
+        let name = |update: &Update| update.flow.client.pod().unwrap().name.name.to_string();
+        updates.iter().map(|update| (name(update), update.flow.connections)).collect()
+    };
+    let mut flows = flows();
+    let received = edge(CLIENT, SERVER, 8000);
+    let forged = EdgeKey { ifindex: 66, ..from_pod(received) };
+    flows.event(&store, &forged, &http(2), 40_000, 0);
+    flows.event(&store, &received, &http(2), 40_000, 0);
+    assert_eq!(clients(&flows.settle(&store, Flows::HOLD)), [("liar".to_owned(), 2)]);
+    // Three of the pod's own.
+    flows.snapshot(&store, &[(forged, http(2)), (from_pod(received), http(3)), (received, http(5))], 1);
+    assert_eq!(clients(&flows.settle(&store, 9 * Flows::HOLD)), [("client".to_owned(), 3)]);
+    // A pod of another node has only the server's view.
+    let elsewhere = pod("mcp", "elsewhere", &["10.244.9.9"]);
+    store.apply(Object::Pod(elsewhere));
+    flows.snapshot(&store, &[(edge("10.244.9.9", SERVER, 8000), http(4))], 20 * Flows::HOLD);
+    assert_eq!(clients(&flows.settle(&store, 30 * Flows::HOLD)), [("elsewhere".to_owned(), 4)]);
+}

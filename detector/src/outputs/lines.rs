@@ -7,7 +7,7 @@ use serde::Serialize;
 use crate::{
     cluster::TrustDomain,
     findings::Finding,
-    flows::{End, Flow, Timestamp},
+    flows::{End, Flow, Timestamp, range},
     outputs::json,
 };
 
@@ -110,8 +110,14 @@ impl Lines {
                 body.kind = "spoofed";
                 body.address_of = Some(owner.name.to_string());
             }
-            End::External { .. } => body.kind = "external",
-            End::Unknown { .. } => body.kind = "unknown",
+            End::External { address } => {
+                body.kind = "external";
+                body.range = Some(range(*address));
+            }
+            End::Unknown { address } => {
+                body.kind = "unknown";
+                body.range = Some(range(*address));
+            }
         }
         body.namespace = end.namespace();
         if let Some(pod) = end.pod() {
@@ -200,6 +206,8 @@ struct EndBody<'a> {
     mesh: Option<&'static str>,
     #[serde(skip_serializing_if = "Option::is_none")]
     node: Option<&'a str>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    range: Option<&'static str>,
     address: String,
 }
 

@@ -1,7 +1,6 @@
 //! Owns the rows of the daemon itself: memory, time to word of it, and CPU time under new connections.
 
 use std::{
-    fmt::Write as _,
     fs,
     io::{Read as _, Write as _},
     net::{SocketAddr, TcpStream},
@@ -12,6 +11,7 @@ use std::{
 
 use anyhow::{Context as _, Result, bail};
 use detector_tests::{
+    apiserver::ApiServer,
     daemon::{self, Daemon},
     node::NODE_NAME,
 };
@@ -25,25 +25,23 @@ use crate::{
 
 const MIB: f64 = 1024.0 * 1024.0;
 
-/// Writes pods as `kubectl get pods -A -o json` prints them, some hundred to a workload.
+/// A pod as the API server gives it, some hundred to a workload.
+fn pod(number: u32) -> String {
+    let [_, high, middle, low] = number.to_be_bytes();
+    let (workload, node) = (number / 100, if number < 100 { 0 } else { number / 30 });
+    let node = if node == 0 { NODE_NAME.to_owned() } else { format!("node-{node}") };
+    format!(
+        r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"app-{workload}-6d4cf56db6-{number:05x}","namespace":"team-{team}","uid":"00000000-0000-4000-8000-{number:012x}","labels":{{"app":"app-{workload}","pod-template-hash":"6d4cf56db6","version":"v1"}},"ownerReferences":[{{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"app-{workload}-6d4cf56db6","controller":true,"uid":"00000000-0000-4000-9000-{workload:012x}"}}]}},"spec":{{"nodeName":"{node}","serviceAccountName":"app-{workload}","containers":[{{"name":"main","image":"example.invalid/app","ports":[{{"name":"http","containerPort":8080}}]}}]}},"status":{{"phase":"Running","hostIP":"172.18.0.2","podIP":"10.{high}.{middle}.{low}","podIPs":[{{"ip":"10.{high}.{middle}.{low}"}}]}}}}"#,
+        team = workload % 300,
+    )
+}
+
+/// Writes pods as `kubectl get pods -A -o json` prints them.
 fn write_pods(folder: &Path, count: u32) -> Result<()> {
     const EACH: u32 = 5000;
     for first in (0..count).step_by(EACH as usize) {
-        let mut text = String::from("{\"apiVersion\":\"v1\",\"kind\":\"List\",\"items\":[");
-        for number in first..count.min(first + EACH) {
-            if number > first {
-                text.push(',');
-            }
-            let [_, high, middle, low] = number.to_be_bytes();
-            let (workload, node) = (number / 100, if number < 100 { 0 } else { number / 30 });
-            let node = if node == 0 { NODE_NAME.to_owned() } else { format!("node-{node}") };
-            write!(
-                text,
-                r#"{{"apiVersion":"v1","kind":"Pod","metadata":{{"name":"app-{workload}-6d4cf56db6-{number:05x}","namespace":"team-{team}","uid":"00000000-0000-4000-8000-{number:012x}","labels":{{"app":"app-{workload}","pod-template-hash":"6d4cf56db6","version":"v1"}},"ownerReferences":[{{"apiVersion":"apps/v1","kind":"ReplicaSet","name":"app-{workload}-6d4cf56db6","controller":true,"uid":"00000000-0000-4000-9000-{workload:012x}"}}]}},"spec":{{"nodeName":"{node}","serviceAccountName":"app-{workload}","containers":[{{"name":"main","image":"example.invalid/app","ports":[{{"name":"http","containerPort":8080}}]}}]}},"status":{{"phase":"Running","hostIP":"172.18.0.2","podIP":"10.{high}.{middle}.{low}","podIPs":[{{"ip":"10.{high}.{middle}.{low}"}}]}}}}"#,
-                team = workload % 300,
-            )?;
-        }
-        text.push_str("]}");
+        let pods: Vec<String> = (first..count.min(first + EACH)).map(pod).collect();
+        let text = format!(r#"{{"apiVersion":"v1","kind":"List","items":[{}]}}"#, pods.join(","));
         let path = folder.join(format!("pods-{first:07}.json"));
         fs::write(&path, text).with_context(|| format!("write {}", path.display()))?;
     }
@@ -113,7 +111,39 @@ pub(crate) fn memory(effort: Effort) -> Result<Vec<Row>> {
         }
         daemon.stop()?;
     }
+    rows.push(memory_of_a_watch(&pair, &binary, effort.pick(20_000, 150_000))?);
     Ok(rows)
+}
+
+/// The same pods, from the API server.
+fn memory_of_a_watch(pair: &Pair, binary: &Path, pods: u32) -> Result<Row> {
+    const LIMIT: Duration = Duration::from_secs(300);
+    eprintln!("    {pods} pods of the API server");
+    let api = pair.node.netns().run(ApiServer::start)?;
+    for first in (0..pods).step_by(1_000) {
+        let objects: Result<Vec<_>, _> =
+            (first..pods.min(first + 1_000)).map(|number| serde_json::from_str(&pod(number))).collect();
+        api.apply_all(objects.context("read a pod")?);
+    }
+    let folder = tempfile::tempdir().context("make a folder")?;
+    let arguments = Daemon::kubernetes_arguments(&api.kubeconfig(folder.path())?);
+    let start = Instant::now();
+    let daemon = Daemon::start_within(LIMIT, &pair.node, binary, &arguments, None)?;
+    let started = start.elapsed();
+    let resident = settled_memory(&daemon)? as f64 / MIB;
+    let known = sample(&daemon.metrics()?, "plainsight_identities{kind=\"pod");
+    let row = Row::new(
+        format!("resident-watch-{pods}"),
+        format!("resident memory, {pods} pods known from the API server"),
+        Figure::exact(resident),
+        Unit::Mebibytes,
+    )
+    .bar(Bar::AtMost(64.0))
+    .beside("at its peak", machine::resident_peak(daemon.id())? as f64 / MIB, Unit::Mebibytes)
+    .beside("ready after", started.as_secs_f64() * 1e3, Unit::Milliseconds)
+    .note(format!("{known:.0} pods by its own metric"));
+    daemon.stop()?;
+    Ok(row)
 }
 
 /// The sum of a metric's series whose line begins like this.

@@ -44,6 +44,9 @@ pub(super) async fn answer(
     }
     let path = request.uri().path();
     let query = request.uri().query().unwrap_or_default();
+    if let Some(group) = path.strip_prefix("/apis/").filter(|rest| !rest.contains('/')) {
+        shared.counts.group(group);
+    }
     if let Some(found) = discover(&shared.state(), path) {
         return Ok(found);
     }
@@ -278,11 +281,16 @@ fn discover(state: &State, path: &str) -> Option<Response<Body>> {
                 _ => return None,
             };
             let resources = state.objects.group(group);
-            let first = resources.first()?;
+            resources.first()?;
             match version {
                 None => {
                     let version = |version: &String| json!({ "groupVersion": format!("{group}/{version}"), "version": version });
-                    let versions: Vec<Value> = first.versions.iter().map(version).collect();
+                    // Those of all its resources, each of which may be served in some of them only.
+                    let mut served: Vec<&String> =
+                        resources.iter().flat_map(|resource| &resource.versions).collect();
+                    served.sort();
+                    served.dedup();
+                    let versions: Vec<Value> = served.into_iter().rev().map(version).collect();
                     json!({
                         "kind": "APIGroup",
                         "apiVersion": "v1",

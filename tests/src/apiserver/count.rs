@@ -51,6 +51,7 @@ pub struct Count {
 #[derive(Debug, Default)]
 pub(super) struct Counts {
     by: Mutex<BTreeMap<(String, Verb), Count>>,
+    groups: Mutex<BTreeMap<String, u64>>,
     watches: Arc<AtomicUsize>,
     connections: Arc<AtomicUsize>,
 }
@@ -62,6 +63,17 @@ pub(super) struct Open(Arc<AtomicUsize>);
 impl Counts {
     pub(super) fn request(&self, resource: &str, verb: Verb) {
         self.with(resource, verb, |count| count.requests += 1);
+    }
+
+    /// Somebody asked whether an API group is there.
+    pub(super) fn group(&self, group: &str) {
+        let mut groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        *groups.entry(group.to_owned()).or_default() += 1;
+    }
+
+    pub(super) fn asked_for_group(&self, group: &str) -> u64 {
+        let groups = self.groups.lock().unwrap_or_else(PoisonError::into_inner);
+        groups.get(group).copied().unwrap_or_default()
     }
 
     pub(super) fn sent(&self, resource: &str, verb: Verb, bytes: usize) {

@@ -50,6 +50,11 @@ pub(crate) struct Rig {
 impl Rig {
     /// A source that watches `server`.
     pub(crate) fn watch(server: ApiServer) -> Self {
+        Self::watch_timed(server, TIMING)
+    }
+
+    /// [`Self::watch`] with other waits.
+    pub(crate) fn watch_timed(server: ApiServer, timing: Timing) -> Self {
         capture_log();
         // Bookmarks are what a quiet watch is known to be alive by.
         server.bookmark_every(Duration::from_millis(300));
@@ -60,7 +65,7 @@ impl Rig {
         let store = SharedStore::default();
         let trust_domain = TrustDomain::new(None);
         let access = Access::Kubeconfig { path, context: None };
-        let source = KubernetesSource::new(access, store.clone(), trust_domain.clone(), TIMING);
+        let source = KubernetesSource::new(access, store.clone(), trust_domain.clone(), timing);
         let health = source.health();
         let readiness = Readiness::default();
         let cancel = CancellationToken::new();

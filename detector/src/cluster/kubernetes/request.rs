@@ -124,6 +124,28 @@ pub(super) async fn minor_version(connected: &Connected, silence: Duration) -> R
     Ok(digits.parse().ok())
 }
 
+/// The versions in which an API group is served, the server's preferred one first.
+pub(super) async fn group_versions(
+    connected: &Connected,
+    group: &str,
+    silence: Duration,
+) -> Result<Vec<String>, Failure> {
+    #[derive(Deserialize)]
+    struct Group {
+        versions: Vec<Version>,
+    }
+    #[derive(Deserialize)]
+    struct Version {
+        version: String,
+    }
+    let request = hyper::Request::get(format!("/apis/{group}")).body(Vec::new());
+    let request = request.map_err(|error| Failure::Garbage(error.to_string()))?;
+    let body = send(connected, request, silence).await?;
+    let text = lines::whole(body, silence, || {}).await?;
+    let Group { versions } = parse(&text)?;
+    Ok(versions.into_iter().map(|Version { version }| version).collect())
+}
+
 /// Reads a ConfigMap.
 pub(super) async fn config_map(
     connection: &Connection,

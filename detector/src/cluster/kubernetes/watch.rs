@@ -17,6 +17,7 @@ use super::{
     access::{Connected, Connection},
     backoff::Backoff,
     failure::Failure,
+    groups::Groups,
     health::{Cell, ResourceState},
     lines::Lines,
     request::{self, Begin, ListMeta, Page},
@@ -32,6 +33,7 @@ const KNOWS_STREAMING_LISTS: u32 = 27;
 pub(super) struct Watch {
     resource: Arc<Resource>,
     connection: Connection,
+    groups: Groups,
     sink: Box<dyn Sink>,
     health: Cell,
     timing: Timing,
@@ -90,6 +92,7 @@ impl Watch {
     pub(super) fn new(
         resource: Arc<Resource>,
         connection: Connection,
+        groups: Groups,
         sink: Box<dyn Sink>,
         health: Cell,
         timing: Timing,
@@ -97,6 +100,7 @@ impl Watch {
         Self {
             resource,
             connection,
+            groups,
             sink,
             health,
             timing,
@@ -213,6 +217,9 @@ impl Watch {
 
     /// A list, if one is needed, and a watch until it ends.
     async fn turn(&mut self, connected: &Connected) -> Result<(), Failure> {
+        if self.at.is_none() && self.resource.custom {
+            self.choose_version(connected).await?;
+        }
         if self.at.is_none() && !self.plain_lists {
             self.plain_lists = !knows_streaming_lists(connected, self.timing.silence).await?;
         }
@@ -231,6 +238,24 @@ impl Watch {
             self.sink.begin();
         }
         self.follow(&mut lines, length).await
+    }
+
+    /// Goes on to a version that the resource's group is served in, where that is known.
+    async fn choose_version(&mut self, connected: &Connected) -> Result<(), Failure> {
+        let Resource { group, versions, .. } = &*self.resource;
+        let served = self.groups.versions(connected, group, self.timing.silence).await?;
+        let Some(served) = served else { return Ok(()) };
+        let is_served = |version: &&str| served.iter().any(|served| served == version);
+        match versions.iter().skip(self.version).position(is_served) {
+            Some(further) => {
+                self.version += further;
+                Ok(())
+            }
+            None => {
+                self.version = versions.len().saturating_sub(1);
+                Err(Failure::Absent)
+            }
+        }
     }
 
     /// Reads all pages.

@@ -1,14 +1,12 @@
-use std::{fs, path::Path};
+use std::fs;
 
 use proptest::prelude::*;
 
-use super::{Manifests, read, read_text};
+use super::{Manifests, read, read_str};
 use crate::cluster::objects::{Name, Object};
 
 fn parse(name: &str, text: &str) -> Manifests {
-    let mut manifests = Manifests::default();
-    read_text(Path::new(name), text, &mut manifests);
-    manifests
+    read_str(name, text)
 }
 
 fn pods(manifests: &Manifests) -> Vec<String> {

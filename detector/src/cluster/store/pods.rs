@@ -5,7 +5,7 @@
 
 use std::{
     collections::{HashMap, HashSet, hash_map::RandomState},
-    hash::BuildHasher as _,
+    hash::{BuildHasher as _, Hash},
     net::IpAddr,
     sync::Arc,
 };
@@ -16,6 +16,7 @@ use crate::cluster::{
     objects::{Name, OwnerKind, Pod, PodTemplate, Uid},
     workload::Workload,
 };
+use crate::policy::PodMesh;
 
 type NamedPorts = Arc<[(Arc<str>, u16)]>;
 type OwnerKey = (OwnerKind, Name);
@@ -34,6 +35,7 @@ pub(super) struct Pods {
     strings: HashSet<Arc<str>>,
     templates: HashSet<Arc<PodTemplate>>,
     ports: HashSet<NamedPorts>,
+    proxies: HashSet<Arc<PodMesh>>,
     /// Pods that went since the shared parts were last looked through.
     removed: usize,
 }
@@ -78,6 +80,7 @@ impl Pods {
             self.removed = 0;
             self.templates.retain(|template| Arc::strong_count(template) > 1);
             self.ports.retain(|ports| Arc::strong_count(ports) > 1);
+            self.proxies.retain(|proxy| Arc::strong_count(proxy) > 1);
             self.strings.retain(|text| Arc::strong_count(text) > 1);
         }
         true
@@ -170,32 +173,44 @@ impl Pods {
 
     /// Has the pod share what others have too.
     fn share(&mut self, pod: &mut Pod) {
-        self.share_text(&mut pod.name.namespace);
+        let Self { strings, templates, ports, proxies, .. } = self;
+        share(strings, &mut pod.name.namespace);
         if let Some(node) = &mut pod.node {
-            self.share_text(node);
+            share(strings, node);
         }
-        if let Some(known) = self.ports.get(&pod.template.named_ports) {
-            if !Arc::ptr_eq(known, &pod.template.named_ports) {
-                Arc::make_mut(&mut pod.template).named_ports = Arc::clone(known);
-            }
-        } else {
-            self.ports.insert(Arc::clone(&pod.template.named_ports));
+        if let Some(known) = templates.get(&pod.template) {
+            pod.template = Arc::clone(known);
+            return;
         }
-        match self.templates.get(&pod.template) {
-            Some(known) => pod.template = Arc::clone(known),
-            None => {
-                let template = Arc::make_mut(&mut pod.template);
-                self.share_text(&mut template.service_account);
-                self.share_text(&mut template.workload.name);
-                self.templates.insert(Arc::clone(&pod.template));
-            }
+        let template = Arc::make_mut(&mut pod.template);
+        let PodTemplate {
+            workload: Workload { kind: _, name },
+            service_account,
+            host_network: _,
+            mesh: _,
+            labels,
+            annotations,
+            named_ports,
+            proxy,
+        } = template;
+        share(strings, name);
+        share(strings, service_account);
+        // The values are as good as never another workload's.
+        let [keys, _values] = labels.parts_mut();
+        share(strings, keys);
+        for part in annotations.parts_mut() {
+            share(strings, part);
         }
+        share(ports, named_ports);
+        share(proxies, proxy);
+        templates.insert(Arc::clone(&pod.template));
     }
+}
 
-    fn share_text(&mut self, text: &mut Arc<str>) {
-        match self.strings.get(text) {
-            Some(known) => *text = Arc::clone(known),
-            None => drop(self.strings.insert(Arc::clone(text))),
-        }
+/// Puts what is known already in the place of what is the same.
+fn share<T: ?Sized + Eq + Hash>(known: &mut HashSet<Arc<T>>, one: &mut Arc<T>) {
+    match known.get(one) {
+        Some(known) => *one = Arc::clone(known),
+        None => drop(known.insert(Arc::clone(one))),
     }
 }

@@ -53,7 +53,7 @@ fn a_flow_line_has_both_ends_and_what_was_seen() {
                 "spiffe_id": "spiffe://cluster.local/ns/mcp/sa/client", "mesh": "none",
                 "node": "node1", "address": "10.244.0.9",
             },
-            "server": {"kind": "unknown", "address": "10.244.0.3"},
+            "server": {"kind": "unknown", "range": "private", "address": "10.244.0.3"},
             "port": 8000, "verdict": "plaintext", "protocol": "mcp",
             "evidence": ["mcp-method", "authorization-bearer"], "methods": ["tools/call"],
             "count": 3, "with_credentials": 2, "answered": 1, "refused": 0,
