@@ -1,6 +1,9 @@
 //! Owns the table of flows, for people.
 
-use std::io::{self, Write};
+use std::{
+    borrow::Cow,
+    io::{self, Write},
+};
 
 use detector_ebpf::verdict::Protocol;
 
