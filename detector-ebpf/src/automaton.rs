@@ -31,6 +31,13 @@ const CLOSES: u32 = 0b11 << BRACKET_SHIFT;
 
 static TABLE: Table = grammar::TABLE;
 
+/// All bytes of the table, for its fingerprint: states that are remembered mean nothing under another one.
+#[cfg(any(test, feature = "host"))]
+pub(crate) fn table_bytes() -> impl Iterator<Item = u8> {
+    let next = TABLE.next.iter().flat_map(|next| next.to_ne_bytes());
+    TABLE.class.iter().copied().chain(next).chain(TABLE.token.iter().copied())
+}
+
 /// Where the automaton stands, and what the last byte did.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub struct Step(u32);

@@ -1,11 +1,16 @@
 //! Owns the command line. Every flag can come from the environment too, so that a DaemonSet needs no
 //! templated arguments. Nothing past `main` sees these types: [`crate::config`] takes over.
 
+mod posture;
+
 use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 
-use crate::{cluster::Selector, findings::Severity, interfaces::Select};
+pub use self::posture::{
+    AuditArgs, DeclaredArgs, ExplainArgs, ExplainFormat, ReadinessArgs, ReportFormat, SeenArgs,
+};
+use crate::{config, findings::Severity, interfaces::Select};
 
 /// Finds plaintext MCP, and who speaks it, on the wire of a Kubernetes node.
 ///
@@ -37,6 +42,17 @@ pub enum Command {
     Audit(AuditArgs),
     /// Say what holds for a pod and its ports, who is expected there, and which object decided each
     Explain(ExplainArgs),
+    /// Remove everything that daemons have left on this node: programs, links, maps
+    ///
+    /// A daemon that ends leaves its programs on the interfaces, so that the next one goes on without a gap.
+    /// This takes them away, also after a crash. It refuses while a daemon runs. Needs CAP_NET_ADMIN and CAP_BPF.
+    Detach(DetachArgs),
+    /// Say which workloads may go to STRICT, and what would break
+    ///
+    /// Joins what is declared with what daemons or Prometheus saw. A yes needs a quiet time without a call that
+    /// STRICT would refuse, in which every pod was observed. Ends with status 0 when all may, 2 when not, 1
+    /// when something could not be read.
+    Readiness(Box<ReadinessArgs>),
     /// Print the definitions of Plainsight's own resources, for `kubectl apply -f -`
     Crds,
     /// Read a capture file and report what `run` would have reported
@@ -51,6 +67,20 @@ pub enum Command {
     ///
     /// Asks the daemon that runs on this node. The list stands after the lines on readiness and on the watches.
     Coverage(CoverageArgs),
+}
+
+/// Flags of `detach`.
+#[derive(Debug, Args)]
+pub struct DetachArgs {
+    /// Where the daemon pinned its links and maps
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = config::DEFAULT_PIN,
+        env = "PLAINSIGHT_PIN",
+        help_heading = "What to remove"
+    )]
+    pub pin: PathBuf,
 }
 
 /// Flags of `coverage`.
@@ -116,6 +146,14 @@ pub struct RunArgs {
     /// cluster.local]
     #[arg(long, value_name = "DOMAIN", env = "PLAINSIGHT_TRUST_DOMAIN", help_heading = "Who is who")]
     pub trust_domain: Option<String>,
+
+    /// Where links and maps outlive the daemon, or `none` [default: /sys/fs/bpf/plainsight where a BPF file
+    /// system is mounted]
+    ///
+    /// The programs stay on the interfaces when the daemon ends, and the next one takes them over: a connection
+    /// that is opened meanwhile is seen. `plainsight detach` removes them.
+    #[arg(long, value_name = "PATH|none", env = "PLAINSIGHT_PIN", help_heading = "What to watch")]
+    pub pin: Option<PathBuf>,
 
     /// Write a JSON line for each flow too, not for findings alone
     #[arg(long, env = "PLAINSIGHT_LOG_FLOWS", help_heading = "What to report")]
@@ -270,84 +308,6 @@ pub struct RunArgs {
     pub flow_idle: NonZeroU32,
 }
 
-/// Flags of `audit`.
-#[derive(Debug, Args)]
-#[command(after_help = AUDIT_HELP)]
-pub struct AuditArgs {
-    /// Kubernetes YAML or JSON, files or folders: pods or workloads, services, namespaces, policy
-    #[arg(long, value_name = "PATH", required = true, env = "PLAINSIGHT_MANIFESTS")]
-    pub manifests: Vec<PathBuf>,
-
-    /// How to write the report
-    #[arg(long, value_name = "FORMAT", default_value = "table", env = "PLAINSIGHT_FORMAT")]
-    pub format: ReportFormat,
-
-    /// End with status 2 if there is a finding of this severity or a worse one
-    #[arg(long, value_name = "SEVERITY", env = "PLAINSIGHT_FAIL_ON")]
-    pub fail_on: Option<Severity>,
-
-    /// Labels of pods that speak MCP, such as `mcp=true,tier=tools`
-    ///
-    /// Beside those whose Service says so by `appProtocol` or by a port called mcp.
-    #[arg(long, value_name = "LABEL=VALUE[,…]", value_parser = selector, env = "PLAINSIGHT_MCP_SELECTOR")]
-    pub mcp_selector: Option<Selector>,
-}
-
-/// Flags of `explain`.
-#[derive(Debug, Args)]
-pub struct ExplainArgs {
-    /// The pod, or a workload: NAME or NAMESPACE/NAME
-    #[arg(value_name = "[NAMESPACE/]POD")]
-    pub pod: String,
-
-    /// The port of the pod [default: all that are known]
-    #[arg(value_name = "PORT")]
-    pub port: Option<u16>,
-
-    /// The namespace of the pod
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default", env = "PLAINSIGHT_NAMESPACE")]
-    pub namespace: String,
-
-    /// Kubernetes YAML or JSON, files or folders
-    #[arg(long, value_name = "PATH", required = true, env = "PLAINSIGHT_MANIFESTS")]
-    pub manifests: Vec<PathBuf>,
-
-    /// How to write the answer
-    #[arg(long, value_name = "FORMAT", default_value = "text", env = "PLAINSIGHT_FORMAT")]
-    pub format: ExplainFormat,
-}
-
-/// How a report is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ReportFormat {
-    /// For a terminal.
-    Table,
-    /// For programs.
-    Json,
-    /// SARIF 2.1.0, for code scanning.
-    Sarif,
-    /// For a comment or a wiki, with the fixes.
-    Markdown,
-}
-
-/// How an explanation is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ExplainFormat {
-    /// In words.
-    Text,
-    /// For programs.
-    Json,
-}
-
-fn selector(text: &str) -> Result<Selector, String> {
-    let label = |part: &str| match part.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
-        _ => Err(format!("{part:?}: expected label=value")),
-    };
-    let labels: Vec<(String, String)> = text.split(',').map(label).collect::<Result<_, _>>()?;
-    Ok(Selector { match_labels: labels.into_iter().collect(), ..Selector::default() })
-}
-
 /// Flags of `replay`.
 #[derive(Debug, Args)]
 #[command(after_help = REPLAY_AFTER_HELP)]
@@ -449,16 +409,6 @@ pub enum LogFormat {
     Json,
 }
 
-const AUDIT_HELP: &str = "\
-Examples:
-  # What is in the repository, as a gate:
-  plainsight audit --manifests deploy/ --fail-on high
-
-  # What is in the cluster:
-  kubectl get pods,services,namespaces,configmaps,peerauthentications,destinationrules,\
-authorizationpolicies.security.istio.io -A -o yaml > cluster.yaml
-  plainsight audit --manifests cluster.yaml --format markdown";
-
 const AFTER_HELP: &str = "\
 Examples:
   # Who is who from a dump, findings on the terminal:
@@ -496,8 +446,9 @@ mod tests {
         let command = Cli::command();
         command.clone().debug_assert();
         // Those that run in a pod; the others are for a person at a terminal.
-        let daemon =
-            command.get_subcommands().filter(|command| ["run", "coverage"].contains(&command.get_name()));
+        let daemon = command
+            .get_subcommands()
+            .filter(|command| ["run", "coverage", "detach"].contains(&command.get_name()));
         let arguments = daemon.flat_map(|command| command.get_arguments());
         for argument in arguments.filter(|argument| argument.get_id() != "help") {
             let expected =

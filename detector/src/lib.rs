@@ -17,6 +17,7 @@ pub mod datapath;
 pub mod findings;
 pub mod flows;
 pub mod interfaces;
+pub mod migration;
 pub mod outputs;
 pub mod policy;
 pub mod preflight;

@@ -41,8 +41,10 @@ fn main() -> ExitCode {
         Command::Run(args) => run(*args),
         Command::Replay(args) => replay(args),
         Command::Audit(args) => finish(cli::audit(args)),
+        Command::Detach(args) => finish(cli::detach(&args.pin).map(|()| ExitCode::SUCCESS)),
         Command::Crds => finish(cli::crds().map(|()| ExitCode::SUCCESS)),
         Command::Explain(args) => finish(cli::explain(args).map(|()| ExitCode::SUCCESS)),
+        Command::Readiness(args) => finish(cli::readiness(*args)),
         Command::Coverage(CoverageArgs { admin }) => coverage(admin),
     }
 }

@@ -9,6 +9,8 @@ pub mod kubernetes;
 pub mod lines;
 pub mod log;
 pub mod metrics;
+pub mod migration;
+pub(crate) mod observed;
 pub mod one_line;
 
 pub use crate::printable;

@@ -5,10 +5,12 @@
 //! say in one line what went wrong.
 
 pub mod apiserver;
+pub mod bpffs;
 pub mod clients;
 pub mod daemon;
 pub mod frames;
 pub mod manifests;
+pub mod mesh;
 pub mod nat;
 pub mod netns;
 pub mod node;

@@ -13,6 +13,7 @@ use super::{
     kubernetes::{Events, Flavour, Reports, Subject},
     lines::Lines,
     metrics::{KernelReading, Metrics},
+    migration,
 };
 use crate::{
     audit::{CallerView, Explanation, Member, PortView, Posture, Report, Subject as About},
@@ -23,6 +24,7 @@ use crate::{
     coverage::PodCoverage,
     findings::{Finding, FindingId, Severity},
     flows::{Clock, End, Flow, FlowId, Flows, TlsNames},
+    migration::{Answer as Migrates, Assessment, Break, NamespaceAnswer, Report as Readiness},
     policy::{Answer, Kind, ObjectKey, Ruling},
     printable::{is_hostile, printable},
     testing::{self, HOSTILE},
@@ -223,5 +225,44 @@ fn answers_of_the_api_are_one_line_and_give_the_name_back() {
         harmless("coverage", &text, 0);
         let read: Value = serde_json::from_str(&text).unwrap();
         assert_eq!(read["pods"][0]["pod"], name);
+    }
+}
+
+#[test]
+fn readiness_is_escaped() {
+    let report = |name: &str| Readiness {
+        workloads: vec![Assessment {
+            namespace: name.to_owned(),
+            kind: name.to_owned(),
+            name: name.to_owned(),
+            mcp: true,
+            answer: Migrates::Blocked,
+            declared: None,
+            observed: None,
+            breaks: vec![Break {
+                client: name.to_owned(),
+                port: Some(8000),
+                traffic: name.to_owned(),
+                connections: Some(1),
+                last_seen: None,
+                advice: name.to_owned(),
+            }],
+            notes: vec![name.to_owned()],
+            next: "# Do this.\nkind: Thing\n".to_owned(),
+        }],
+        namespaces: vec![NamespaceAnswer {
+            name: name.to_owned(),
+            answer: Migrates::Blocked,
+            workloads: (1, 0),
+            next: None,
+        }],
+        notes: vec![name.to_owned()],
+    };
+    let lines = migration::table(&report("tame")).matches('\n').count();
+    for name in HOSTILE {
+        harmless("a table", &migration::table(&report(name)), lines);
+        let text = migration::json(&report(name), std::time::Duration::ZERO);
+        harmless("JSON", &text, text.matches('\n').count());
+        assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["workloads"][0]["name"], name);
     }
 }
