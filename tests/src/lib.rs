@@ -20,4 +20,5 @@ pub mod prometheus;
 pub mod raw;
 pub mod record;
 pub mod scenario;
+pub mod vm;
 pub mod wait;
