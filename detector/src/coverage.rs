@@ -18,6 +18,7 @@ use crate::{
         objects::{Name, Pod},
     },
     interfaces::{LinkKind, Topology},
+    printable::{printable, printed},
 };
 
 /// Asks a running daemon's admin port for its account.
@@ -118,17 +119,12 @@ pub struct PodCoverage {
 
 impl fmt::Display for PodCoverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let interface = self.interface.as_deref().unwrap_or("-");
+        let pod = printed(&self.pod);
+        let interface = printable(self.interface.as_deref().unwrap_or("-"));
         match self.reason {
-            None => write!(f, "observed      {} on {interface}", self.pod),
+            None => write!(f, "observed      {pod} on {interface}"),
             Some(reason) => {
-                write!(
-                    f,
-                    "not observed  {} on {interface}: {}, {}",
-                    self.pod,
-                    reason.as_str(),
-                    reason.advice()
-                )
+                write!(f, "not observed  {pod} on {interface}: {}, {}", reason.as_str(), reason.advice())
             }
         }
     }

@@ -21,6 +21,7 @@ pub mod migration;
 pub mod outputs;
 pub mod policy;
 pub mod preflight;
+pub mod printable;
 pub mod readiness;
 pub mod replay;
 #[cfg(test)]

@@ -12,7 +12,9 @@ use detector::{
     args::{Cli, Command, CoverageArgs, LogFormat, ReplayArgs, RunArgs},
     cli,
     config::{Config, ConfigError},
-    coverage, replay,
+    coverage,
+    outputs::one_line::OneLine,
+    replay,
 };
 use tracing_subscriber::{
     Layer as _,
@@ -110,7 +112,7 @@ fn start_log(config: &Config) {
     }
     let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
     let layer = match config.log_format {
-        LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).boxed(),
+        LogFormat::Text => layer.fmt_fields(OneLine).with_ansi(io::stderr().is_terminal()).boxed(),
         LogFormat::Json => layer.json().boxed(),
     };
     tracing_subscriber::registry().with(layer.with_filter(filter)).init();

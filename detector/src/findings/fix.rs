@@ -6,6 +6,7 @@ use crate::{
     cluster::objects::{Name, Pod},
     flows::{End, Flow},
     policy::{Declared, Kind, MeshKind, PolicyView, PortMode, own::TrafficException},
+    printable::{printable, printed},
 };
 
 /// Labels that one revision or one pod has: a selector by them would miss the next one.
@@ -74,7 +75,8 @@ pub(super) fn strict(flow: &Flow, policy: &PolicyView) -> String {
             &format!("No proxy stands before {}, so what is declared is not enforced.", server.name),
         ),
         Some(gap) => format!(
-            "# Take the port out of {gap} in the template of {} {}/{}, and roll it out.\n",
+            "# Take the port out of {} in the template of {} {}/{}, and roll it out.\n",
+            printed(gap),
             server.workload.kind.as_str(),
             server.name.namespace,
             server.workload.name,
@@ -136,7 +138,7 @@ pub(crate) fn ended(exception: &TrafficException) -> String {
     let Name { namespace, name } = &exception.meta.name;
     format!(
         "# Have the traffic encrypted, then: kubectl -n {namespace} delete trafficexception {name}\n# Or have {} set spec.expires anew.\n",
-        exception.owner
+        printable(&exception.owner)
     )
 }
 

@@ -8,6 +8,7 @@ use crate::{
     audit::{Inventory, Member},
     findings::posture as fix,
     policy::{Declared, MeshKind, istio::Mode},
+    printable::printed,
 };
 
 pub(super) fn step(inventory: &Inventory, member: &Member, answer: Answer, breaks: &[Break]) -> String {
@@ -37,7 +38,7 @@ fn blocked(inventory: &Inventory, member: &Member, breaks: &[Break], linkerd: bo
     let mut text = String::new();
     let mut told = Vec::new();
     for broken in breaks {
-        let line = format!("# {}: {}.\n", comment(&broken.client), broken.advice);
+        let line = format!("# {}: {}.\n", printed(&broken.client), printed(&broken.advice));
         if !told.contains(&line) {
             text.push_str(&line);
             told.push(line);
@@ -78,9 +79,4 @@ pub(super) fn namespace(inventory: &Inventory, namespace: &str, linkerd: bool) -
          metadata:\n  namespace: {namespace}\n  name: {name}\n\
          spec:\n  mtls:\n    mode: STRICT\n"
     )
-}
-
-/// A name in a comment: names come from what others wrote.
-fn comment(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }

@@ -5,13 +5,16 @@ use std::fmt::Write as _;
 use serde::Serialize;
 
 use super::{audit::pretty, lines::time};
-use crate::migration::{Assessment, Break, NamespaceAnswer, Report, span};
+use crate::{
+    migration::{Assessment, Break, NamespaceAnswer, Report, span},
+    printable::{printable_lines, printed},
+};
 
 /// The report for a terminal.
 #[must_use]
 pub fn table(report: &Report) -> String {
     let mut text = String::new();
-    let subject = |of: &Assessment| visible(&format!("{} {}/{}", of.kind, of.namespace, of.name));
+    let subject = |of: &Assessment| printed(format_args!("{} {}/{}", of.kind, of.namespace, of.name));
     let width = report.workloads.iter().map(|of| subject(of).chars().count()).max().unwrap_or(0).max(8);
     if !report.workloads.is_empty() {
         let _infallible =
@@ -39,32 +42,32 @@ pub fn table(report: &Report) -> String {
             let _infallible = writeln!(
                 text,
                 "  breaks: {} speaks {} to {port}{count}{last}\n          {}",
-                visible(client),
-                visible(traffic),
-                visible(advice),
+                printed(client),
+                printed(traffic),
+                printed(advice),
             );
         }
         for note in &of.notes {
-            let _infallible = writeln!(text, "  note: {}", visible(note));
+            let _infallible = writeln!(text, "  note: {}", printed(note));
         }
     }
     for of in report.workloads.iter().filter(|of| of.next.lines().any(|line| !line.starts_with('#'))) {
-        let _infallible = write!(text, "\n# Next for {}:\n{}", subject(of), of.next);
+        let _infallible = write!(text, "\n# Next for {}:\n{}", subject(of), printable_lines(&of.next));
     }
     for of in &report.namespaces {
         let NamespaceAnswer { name, answer, workloads: (all, yes), next } = of;
         let _infallible = writeln!(
             text,
             "\nnamespace {}: {}, {yes} of {all} workloads may",
-            visible(name),
+            printed(name),
             answer.as_str()
         );
         if let Some(next) = next {
-            text.push_str(next);
+            text.push_str(&printable_lines(next));
         }
     }
     for note in &report.notes {
-        let _infallible = writeln!(text, "note: {}", visible(note));
+        let _infallible = writeln!(text, "note: {}", printed(note));
     }
     let _infallible = writeln!(
         text,
@@ -72,11 +75,6 @@ pub fn table(report: &Report) -> String {
         if report.is_yes() { "yes: all may go to STRICT" } else { "no: not all may go to STRICT" }
     );
     text
-}
-
-/// Names come from what others wrote: what would move a terminal's cursor is shown as what it is.
-fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
 }
 
 #[derive(Serialize)]
