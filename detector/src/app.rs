@@ -11,10 +11,12 @@
 //! | `announce` | findings, by shared memory | the API server |
 //! | `manifests` or `kubernetes` | files or the API server | the identity store |
 //! | `admin` | the admin port | — |
+//! | `reload` | files | the admin port's TLS and token, the log filter |
 
 pub mod announce;
 mod attach;
 mod detect;
+mod reload;
 
 use std::{
     future::Future,
@@ -37,16 +39,17 @@ use self::{
     detect::Detector,
 };
 use crate::{
-    admin::{Admin, Sources, flow_reader},
+    admin::{Admin, Sources, Tls, Token, flow_reader},
     cluster::{
         ManifestSource, SharedStore, TrustDomain,
         kubernetes::{Health, KubernetesSource, Timing},
     },
-    config::{Config, Identities},
+    config::{AdminPort, Config, Identities},
     coverage::Coverage,
     datapath::{Datapath, DatapathConfig, ProgramRuns},
     findings::Rules,
     interfaces::Watcher,
+    logging::LogFilter,
     outputs::{
         lines::Lines,
         log::LineLog,
@@ -64,7 +67,7 @@ const GRACE: Duration = Duration::from_secs(5);
 /// # Errors
 ///
 /// Something that is needed is missing, or a task failed.
-pub fn run(config: Config) -> Result<()> {
+pub fn run(config: Config, log: LogFilter) -> Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?config, "starting");
     preflight()?;
     // Two threads: one may sit in a slow system call while the other detects.
@@ -73,7 +76,7 @@ pub fn run(config: Config) -> Result<()> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let result = runtime.block_on(supervise(config));
+    let result = runtime.block_on(supervise(config, log));
     // A task that is stuck in a system call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -98,11 +101,11 @@ fn preflight() -> Result<()> {
     }
 }
 
-async fn supervise(config: Config) -> Result<()> {
+async fn supervise(config: Config, log: LogFilter) -> Result<()> {
     let mut signals = Signals::new()?;
     let (mut tasks, cancel) = tokio::select! {
         // Half-built tasks are dropped when a signal comes early.
-        built = build(config) => built?,
+        built = build(config, log) => built?,
         name = signals.next() => {
             tracing::info!(signal = name, "ending before the start was complete");
             return Ok(());
@@ -149,7 +152,7 @@ fn ended(task: Result<Ended, tokio::task::JoinError>, unasked: bool) -> Result<(
     if unasked { Err(anyhow!("task {name} ended by itself")) } else { Ok(()) }
 }
 
-async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
+async fn build(config: Config, log: LogFilter) -> Result<(JoinSet<Ended>, CancellationToken)> {
     let Config {
         interfaces,
         identities,
@@ -157,8 +160,9 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
         trust_domain,
         log_flows,
         report_other_plaintext,
-        listen,
+        admin,
         log: _,
+        log_filter_file,
         log_format: _,
         budget_ns_per_ms,
         scan_window,
@@ -208,10 +212,16 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
         watches: Arc::clone(&watches),
         flows,
         rules,
+        finding_window,
         lines: Lines::new(trust_domain.clone()),
+        log: log.clone(),
     };
-    let admin = Admin::bind(listen, sources).await?;
-    tracing::info!(address = %admin.address()?, "admin port is open");
+    let AdminPort { listen, tls, token } = admin;
+    let tls = tls.map(Tls::open).transpose().context("open the admin port with TLS")?;
+    let token = token.map(Token::open).transpose().context("--admin-token-file")?;
+    let admin = Admin::bind(listen, sources, tls.clone(), token.clone()).await?;
+    tracing::info!(address = %admin.address()?, tls = tls.is_some(), "admin port is open");
+    spawn("reload", Box::pin(reload::run(tls, token, log, log_filter_file, cancel.clone())));
     let token = cancel.clone();
     spawn(
         "admin",

@@ -1,10 +1,12 @@
 //! Owns the subcommands that look once and end: what they read, what they print, and their exit status.
 
 mod audit;
+mod coverage;
 mod crds;
 mod explain;
+mod top;
 
-pub use self::{audit::audit, crds::crds, explain::explain};
+pub use self::{audit::audit, coverage::coverage, crds::crds, explain::explain, top::top};
 
 use std::{
     io::{self, Write as _},

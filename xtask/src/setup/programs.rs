@@ -33,6 +33,12 @@ const PROGRAMS: [Program; 7] = [
         packages: &["nodejs"],
         probe: &["node", "-e", "process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)"],
     },
+    Program {
+        name: "chromium",
+        // Without a font it ends at the first page.
+        packages: &["chromium", "fonts-dejavu-core"],
+        probe: &["chromium", "--version"],
+    },
     Program { name: "npm", packages: &["npm"], probe: &["npm", "--version"] },
 ];
 
