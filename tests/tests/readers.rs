@@ -20,11 +20,11 @@ use detector_tests::{
 /// From a key to what it does, and for a browser to start.
 const WORD: Duration = Duration::from_secs(60);
 
-/// A program on a terminal of its own, by `script` of util-linux.
+/// A program on a terminal of its own, by `script` of util-linux, and what stands on its screen.
 struct Terminal {
     process: std::process::Child,
     keys: std::process::ChildStdin,
-    written: Arc<Mutex<Vec<u8>>>,
+    screen: Arc<Mutex<vt100::Parser>>,
     reader: thread::JoinHandle<()>,
 }
 
@@ -35,42 +35,41 @@ impl Terminal {
         command.env("TERM", "xterm-256color").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let (keys, mut output) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
-        let written = Arc::new(Mutex::new(Vec::new()));
-        let all = Arc::clone(&written);
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(30, 140, 0)));
+        let shown = Arc::clone(&screen);
         let reader = thread::spawn(move || {
             let mut buffer = [0; 4096];
             while let Ok(read @ 1..) = output.read(&mut buffer) {
-                all.lock().unwrap().extend(buffer.iter().take(read));
+                shown.lock().unwrap().process(buffer.get(..read).unwrap());
             }
         });
-        Self { process, keys, written, reader }
+        Self { process, keys, screen, reader }
     }
 
-    /// Presses keys, and waits until all of `words` are written after that.
-    fn press(&mut self, keys: &str, words: &[&str]) {
-        let before = self.written.lock().unwrap().len();
+    /// Presses keys, and waits until the screen has all of `words` and none of `gone`.
+    fn press(&mut self, keys: &str, words: &[&str], gone: &[&str]) {
         self.keys.write_all(keys.as_bytes()).unwrap();
         self.keys.flush().unwrap();
-        let since = || {
-            let written = self.written.lock().unwrap();
-            String::from_utf8_lossy(written.get(before..).unwrap_or_default()).into_owned()
-        };
-        wait::until(format!("{words:?} after {keys:?}"), WORD, || {
-            let text = since();
-            Ok(words.iter().all(|word| text.contains(word)).then_some(()))
+        let contents = || self.screen.lock().unwrap().screen().contents();
+        wait::until(format!("{words:?} and not {gone:?} after {keys:?}"), WORD, || {
+            let text = contents();
+            let has = |word: &&str| text.contains(*word);
+            Ok((words.iter().all(has) && !gone.iter().any(has)).then_some(()))
         })
-        .unwrap_or_else(|error| panic!("{error:#}\n{:?}", since()));
+        .unwrap_or_else(|error| panic!("{error:#}\n{}", contents()));
     }
 
-    fn end(self, keys: &str) -> (bool, String) {
-        let Self { mut process, keys: mut input, written, reader } = self;
+    /// Presses the last keys: whether it ended well, and left the screen as it was.
+    fn end(self, keys: &str) -> (bool, bool) {
+        let Self { mut process, keys: mut input, screen, reader } = self;
+        assert!(screen.lock().unwrap().screen().alternate_screen());
         input.write_all(keys.as_bytes()).unwrap();
         input.flush().unwrap();
         let status = process.wait().unwrap();
         drop(input);
         reader.join().unwrap();
-        let written = written.lock().unwrap();
-        (status.success(), String::from_utf8_lossy(&written).into_owned())
+        let screen = screen.lock().unwrap();
+        (status.success(), !screen.screen().alternate_screen() && !screen.screen().hide_cursor())
     }
 }
 
@@ -108,15 +107,14 @@ fn the_page_and_top_show_what_the_daemon_found() {
     let binary = daemon::binary().unwrap();
     let line = format!("'{}' top --admin {ADMIN}", binary.display());
     let mut terminal = Terminal::start(node.netns().command("script"), &line);
-    terminal.press("", &["plaintext-mcp", "SEVERITY", "mcp-production/legacy-agent"]);
-    terminal.press("\t", &["VERDICT", "plaintext mcp"]);
-    terminal.press("/secure-tools\r", &["secure-tools", "/secure-tools"]);
-    terminal.press("\x1b", &["legacy-agent"]);
-    terminal.press("p", &["paused"]);
-    terminal.press("?", &["the row in full"]);
-    let (success, written) = terminal.end("q");
-    assert!(success, "{written:?}");
-    assert!(written.contains("\x1b[?1049h") && written.trim_end().contains("\x1b[?1049l"), "{written:?}");
+    terminal.press("", &["SEVERITY", "critical plaintext-mcp", "mcp-production/legacy-agent"], &["VERDICT"]);
+    terminal.press("\t", &["VERDICT", "plaintext mcp", "secure-tools"], &["SEVERITY"]);
+    terminal.press("/secure-tools\r", &["/secure-tools ", "mcp-production/secure-tools:"], &["legacy-agent"]);
+    terminal.press("\x1b", &["mcp-production/legacy-agent"], &["/secure-tools "]);
+    terminal.press("p", &["paused"], &[]);
+    terminal.press("?", &["the row in full"], &[]);
+    terminal.press("?\t\r", &["kind: "], &["the row in full"]);
+    assert_eq!(terminal.end("q"), (true, true));
 
     // Nobody there is an error that says so.
     daemon.stop().unwrap();
