@@ -78,7 +78,7 @@ impl FlowKey {
 }
 
 /// Slots of the filter: a power of two.
-pub const FILTER_SLOTS: u32 = 131_072;
+pub const FILTER_SLOTS: u32 = 65_536;
 
 /// Slot of a segment's flow, the same for both directions.
 #[inline(always)]

@@ -130,6 +130,12 @@ impl Flows {
         }
     }
 
+    /// Has room for so many hellos before their edges: a capture's come all at once.
+    #[must_use]
+    pub fn with_hellos(self, room: usize) -> Self {
+        Self { hellos: hello::Pending::with_room(room), ..self }
+    }
+
     /// Takes in an edge of which the kernel sent an event, caused by a connection from `client_port`.
     pub fn event(&mut self, store: &Store, key: &EdgeKey, value: &EdgeValue, client_port: u16, now: u64) {
         self.observe(store, key, value, now);

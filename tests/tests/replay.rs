@@ -153,6 +153,20 @@ fn every_capture_holds_what_stands_beside_it() {
 }
 
 #[test]
+fn what_tls_clients_name_is_told_with_their_flow() {
+    let name = "outbound_.8443_._.mcp.ns.svc.cluster.local";
+    let hellos = capture("tls-clienthellos.pcap");
+    let Output { stdout, .. } = run(&["--json", &hellos], 0);
+    let told = text(&stdout);
+    let named = told.lines().map(|line| Record::read(line).unwrap()).filter(|record| {
+        record.is_flow() && record.port == 8443 && record.line["sni"][0].as_str() == Some(name)
+    });
+    assert_eq!(named.count(), 1);
+    let Output { stdout, .. } = run(&[&hellos], 0);
+    assert!(text(&stdout).contains(&format!("SNI {name}; ALPN istio\n")), "{}", text(&stdout));
+}
+
+#[test]
 fn standard_input_and_pcapng_say_the_same_as_the_file() {
     for path in captures() {
         let path = path.to_str().unwrap();

@@ -142,29 +142,41 @@ impl Store {
 
     /// Forgets the objects of `kind` that a list has not shown.
     pub fn retain(&mut self, kind: Kind, seen: &Seen) {
-        let known: Vec<ObjectRef> = match kind {
-            Kind::Pod => self.pods.iter().map(|pod| ObjectRef::Pod { uid: pod.uid }).collect(),
-            Kind::Service => self.services.keys().cloned().map(ObjectRef::Service).collect(),
-            Kind::EndpointSlice => self.slices.keys().cloned().map(ObjectRef::EndpointSlice).collect(),
-            Kind::Node => self.nodes.keys().map(|name| ObjectRef::Node { name: Arc::clone(name) }).collect(),
+        // Only what is gone is collected: references to a large cluster's pods would take megabytes.
+        let unseen = |object: &ObjectRef| !seen.contains(object);
+        let gone: Vec<ObjectRef> = match kind {
+            Kind::Pod => self.pods.iter().map(|pod| ObjectRef::Pod { uid: pod.uid }).filter(unseen).collect(),
+            Kind::Service => self.services.keys().cloned().map(ObjectRef::Service).filter(unseen).collect(),
+            Kind::EndpointSlice => {
+                self.slices.keys().cloned().map(ObjectRef::EndpointSlice).filter(unseen).collect()
+            }
+            Kind::Node => {
+                let names = self.nodes.keys().map(|name| ObjectRef::Node { name: Arc::clone(name) });
+                names.filter(unseen).collect()
+            }
             Kind::Namespace => {
-                self.namespaces.keys().map(|name| ObjectRef::Namespace { name: Arc::clone(name) }).collect()
+                let names =
+                    self.namespaces.keys().map(|name| ObjectRef::Namespace { name: Arc::clone(name) });
+                names.filter(unseen).collect()
             }
             Kind::ServiceAccount => {
-                self.service_accounts.iter().cloned().map(ObjectRef::ServiceAccount).collect()
+                self.service_accounts.iter().cloned().map(ObjectRef::ServiceAccount).filter(unseen).collect()
             }
             Kind::Owner(kind) => self
                 .pods
                 .owners()
                 .filter(|(owner, _)| *owner == kind)
                 .map(|(kind, name)| ObjectRef::Owner(*kind, name.clone()))
+                .filter(unseen)
                 .collect(),
             Kind::ExpectedSources => {
-                self.expected_sources.keys().cloned().map(ObjectRef::ExpectedSources).collect()
+                self.expected_sources.keys().cloned().map(ObjectRef::ExpectedSources).filter(unseen).collect()
             }
-            Kind::Policy(kind) => self.policy.keys(kind).cloned().map(ObjectRef::Policy).collect(),
+            Kind::Policy(kind) => {
+                self.policy.keys(kind).cloned().map(ObjectRef::Policy).filter(unseen).collect()
+            }
         };
-        for object in known.iter().filter(|object| !seen.contains(object)) {
+        for object in &gone {
             self.delete(object);
         }
     }

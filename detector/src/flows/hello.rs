@@ -12,7 +12,7 @@ use detector_ebpf::tls::Hello;
 
 /// Names of one kind that are kept for a flow.
 const KEPT: usize = 8;
-/// Hellos whose edge has not been heard of yet: an event follows its hello at once.
+/// Hellos whose edge has not been heard of yet, by default: an event follows its hello at once.
 const PENDING: usize = 1024;
 
 /// What the clients of a flow have said in their hellos.
@@ -61,25 +61,34 @@ fn printable(name: &[u8]) -> String {
 
 /// Hellos that wait for the event of their edge.
 #[derive(Debug)]
-pub(super) struct Pending<K>(HashMap<K, TlsNames>);
+pub(super) struct Pending<K> {
+    names: HashMap<K, TlsNames>,
+    room: usize,
+}
 
 impl<K> Default for Pending<K> {
     fn default() -> Self {
-        Self(HashMap::new())
+        Self::with_room(PENDING)
+    }
+}
+
+impl<K> Pending<K> {
+    pub(super) fn with_room(room: usize) -> Self {
+        Self { names: HashMap::new(), room }
     }
 }
 
 impl<K: Eq + Hash> Pending<K> {
     pub(super) fn put(&mut self, key: K, hello: &Hello) {
-        if self.0.len() >= PENDING {
+        if self.names.len() >= self.room {
             // Their events were lost to a full ring buffer; the edges come without names.
-            self.0.clear();
+            self.names.clear();
         }
-        self.0.entry(key).or_default().add(hello);
+        self.names.entry(key).or_default().add(hello);
     }
 
     pub(super) fn take(&mut self, key: &K) -> Option<TlsNames> {
-        self.0.remove(key)
+        self.names.remove(key)
     }
 }
 
@@ -113,7 +122,7 @@ mod tests {
         let mut pending = Pending::default();
         for key in 0..5000_u32 {
             pending.put(key, &hello(b"a"));
-            assert!(pending.0.len() <= PENDING);
+            assert!(pending.names.len() <= PENDING);
         }
         assert!(pending.take(&4999).is_some());
         assert!(pending.take(&4999).is_none());

@@ -42,7 +42,10 @@ impl Report {
     pub(super) fn new(store: &Store, rules: Rules, tracked: &Tracked, error: Option<CaptureError>) -> Self {
         let now = tracked.tally.last.unwrap_or_default();
         // Packets carry wall time already.
-        let mut flows = Flows::new(Clock::default());
+        let mut flows = Flows::new(Clock::default()).with_hellos(tracked.hellos.len() + 1);
+        for hello in &tracked.hellos {
+            flows.hello(hello);
+        }
         flows.snapshot(store, &tracked.edges, now);
         let mut flows: Vec<Flow> = flows.finish(store, now).into_iter().map(|update| update.flow).collect();
         flows.sort_by_cached_key(|flow| {

@@ -40,6 +40,16 @@ fn row(flow: &Flow) -> [String; COLUMNS] {
         evidence.push_str("; methods ");
         evidence.push_str(&methods);
     }
+    for (what, names) in [("SNI", &flow.tls.server_names), ("ALPN", &flow.tls.protocols)] {
+        if !names.is_empty() {
+            let names: Vec<Cow<'_, str>> = names.iter().map(|name| printable(name)).collect();
+            evidence.push_str(&format!(
+                "{}{what} {}",
+                if evidence.is_empty() { "" } else { "; " },
+                names.join(" ")
+            ));
+        }
+    }
     let protocol = if flow.protocol == Protocol::None { "-" } else { flow.protocol.name() };
     [
         end(&flow.client),

@@ -12,6 +12,7 @@ use std::net::{IpAddr, Ipv6Addr};
 use detector_ebpf::{
     counter::Counter,
     edge::{EdgeKey, EdgeValue},
+    event::HelloEvent,
     flow::FlowKey,
     host::{Host, Settings},
     packet::{Frame, Segment, Words, walk},
@@ -67,6 +68,8 @@ impl Tally {
 pub(super) struct Tracked {
     pub(super) tally: Tally,
     pub(super) edges: Vec<(EdgeKey, EdgeValue)>,
+    /// The hellos that made edges: as many as there are edges, at the most.
+    pub(super) hellos: Vec<HelloEvent>,
     /// The tracker's counters, in the order of [`Counter::ALL`].
     pub(super) counters: [u64; Counter::COUNT as usize],
     /// Connections that were open when the capture ended.
@@ -86,6 +89,8 @@ pub(super) struct Tracker<'s> {
     expired: u64,
     rotated: u64,
     tally: Tally,
+    hellos: Vec<HelloEvent>,
+    max_edges: usize,
     unread_link: Option<u32>,
 }
 
@@ -100,6 +105,8 @@ impl<'s> Tracker<'s> {
             expired: 0,
             rotated: 0,
             tally: Tally::default(),
+            hellos: Vec::new(),
+            max_edges: settings.max_edges,
             unread_link: None,
         }
     }
@@ -126,19 +133,20 @@ impl<'s> Tracker<'s> {
         }
         // All that an event says stands in its edge as well.
         drop(self.host.take_events());
-        drop(self.host.take_hellos());
+        let room = self.max_edges.saturating_sub(self.hellos.len());
+        self.hellos.extend(self.host.take_hellos().into_iter().take(room));
     }
 
     /// Ends all connections that are still open, and gives what was found.
     pub(super) fn finish(self) -> Tracked {
-        let Self { host, now, tally, unread_link, .. } = self;
+        let Self { host, now, tally, hellos, unread_link, .. } = self;
         let open = host.expire(now, 0) as u64;
         let mut counters = host.counters();
         // Those did not fall silent.
         if let Some(expired) = counters.get_mut(Counter::Expired as usize) {
             *expired = expired.saturating_sub(open);
         }
-        Tracked { tally, edges: host.edges(), counters, open, unread_link }
+        Tracked { tally, edges: host.edges(), hellos, counters, open, unread_link }
     }
 
     fn frame(&mut self, frame: &[u8], received: Option<bool>) {
