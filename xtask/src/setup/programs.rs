@@ -17,7 +17,7 @@ struct Program {
     probe: &'static [&'static str],
 }
 
-const PROGRAMS: [Program; 7] = [
+const PROGRAMS: [Program; 8] = [
     Program { name: "ip", packages: &["iproute2"], probe: &["ip", "-V"] },
     Program { name: "nft", packages: &["nftables"], probe: &["nft", "--version"] },
     Program { name: "curl", packages: &["curl"], probe: &["curl", "--version"] },
