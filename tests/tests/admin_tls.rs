@@ -145,7 +145,7 @@ fn a_certificate_that_is_swapped_is_served_without_a_restart() {
     // Without client authentication, those on the node may read, and nobody may change.
     let (success, said) = port.coverage(&[("--admin-ca", &old)]);
     assert!(success && said.starts_with("ready\n"), "{said}");
-    assert_eq!(port.coverage(&[]).0, false);
+    assert!(!port.coverage(&[]).0);
     let put = ["--cacert", text(&old), "--request", "PUT", "--data", "debug"];
     assert_eq!(status(&port.node, "/api/v1/log-filter", &put), 403);
 

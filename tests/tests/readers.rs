@@ -35,7 +35,8 @@ impl Terminal {
         command.env("TERM", "xterm-256color").stdin(Stdio::piped()).stdout(Stdio::piped());
         let mut process = command.spawn().unwrap();
         let (keys, mut output) = (process.stdin.take().unwrap(), process.stdout.take().unwrap());
-        let screen = Arc::new(Mutex::new(vt100::Parser::new(30, 140, 0)));
+        let size = |cells: u16| std::num::NonZeroU16::new(cells).unwrap();
+        let screen = Arc::new(Mutex::new(vt100::Parser::new(size(30), size(140), 0)));
         let shown = Arc::clone(&screen);
         let reader = thread::spawn(move || {
             let mut buffer = [0; 4096];
