@@ -2,13 +2,17 @@
 //! templated arguments. Nothing past `main` sees these types: [`crate::config`] takes over.
 
 mod admin;
+mod posture;
 
 use std::{num::NonZeroU32, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 
-pub use self::admin::{AdminArgs, ListenArgs};
-use crate::{cluster::Selector, findings::Severity, interfaces::Select};
+pub use self::{
+    admin::{AdminArgs, ListenArgs},
+    posture::{AuditArgs, DeclaredArgs, ExplainArgs, ExplainFormat, ReadinessArgs, ReportFormat, SeenArgs},
+};
+use crate::{findings::Severity, interfaces::Select};
 
 /// Finds plaintext MCP, and who speaks it, on the wire of a Kubernetes node.
 ///
@@ -40,6 +44,12 @@ pub enum Command {
     Audit(AuditArgs),
     /// Say what holds for a pod and its ports, who is expected there, and which object decided each
     Explain(ExplainArgs),
+    /// Say which workloads may go to STRICT, and what would break
+    ///
+    /// Joins what is declared with what daemons or Prometheus saw. A yes needs a quiet time without a call that
+    /// STRICT would refuse, in which every pod was observed. Ends with status 0 when all may, 2 when not, 1
+    /// when something could not be read.
+    Readiness(Box<ReadinessArgs>),
     /// Print the definitions of Plainsight's own resources, for `kubectl apply -f -`
     Crds,
     /// Read a capture file and report what `run` would have reported
@@ -295,84 +305,6 @@ pub struct RunArgs {
     pub flow_idle: NonZeroU32,
 }
 
-/// Flags of `audit`.
-#[derive(Debug, Args)]
-#[command(after_help = AUDIT_HELP)]
-pub struct AuditArgs {
-    /// Kubernetes YAML or JSON, files or folders: pods or workloads, services, namespaces, policy
-    #[arg(long, value_name = "PATH", required = true, env = "PLAINSIGHT_MANIFESTS")]
-    pub manifests: Vec<PathBuf>,
-
-    /// How to write the report
-    #[arg(long, value_name = "FORMAT", default_value = "table", env = "PLAINSIGHT_FORMAT")]
-    pub format: ReportFormat,
-
-    /// End with status 2 if there is a finding of this severity or a worse one
-    #[arg(long, value_name = "SEVERITY", env = "PLAINSIGHT_FAIL_ON")]
-    pub fail_on: Option<Severity>,
-
-    /// Labels of pods that speak MCP, such as `mcp=true,tier=tools`
-    ///
-    /// Beside those whose Service says so by `appProtocol` or by a port called mcp.
-    #[arg(long, value_name = "LABEL=VALUE[,…]", value_parser = selector, env = "PLAINSIGHT_MCP_SELECTOR")]
-    pub mcp_selector: Option<Selector>,
-}
-
-/// Flags of `explain`.
-#[derive(Debug, Args)]
-pub struct ExplainArgs {
-    /// The pod, or a workload: NAME or NAMESPACE/NAME
-    #[arg(value_name = "[NAMESPACE/]POD")]
-    pub pod: String,
-
-    /// The port of the pod [default: all that are known]
-    #[arg(value_name = "PORT")]
-    pub port: Option<u16>,
-
-    /// The namespace of the pod
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default", env = "PLAINSIGHT_NAMESPACE")]
-    pub namespace: String,
-
-    /// Kubernetes YAML or JSON, files or folders
-    #[arg(long, value_name = "PATH", required = true, env = "PLAINSIGHT_MANIFESTS")]
-    pub manifests: Vec<PathBuf>,
-
-    /// How to write the answer
-    #[arg(long, value_name = "FORMAT", default_value = "text", env = "PLAINSIGHT_FORMAT")]
-    pub format: ExplainFormat,
-}
-
-/// How a report is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ReportFormat {
-    /// For a terminal.
-    Table,
-    /// For programs.
-    Json,
-    /// SARIF 2.1.0, for code scanning.
-    Sarif,
-    /// For a comment or a wiki, with the fixes.
-    Markdown,
-}
-
-/// How an explanation is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ExplainFormat {
-    /// In words.
-    Text,
-    /// For programs.
-    Json,
-}
-
-fn selector(text: &str) -> Result<Selector, String> {
-    let label = |part: &str| match part.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
-        _ => Err(format!("{part:?}: expected label=value")),
-    };
-    let labels: Vec<(String, String)> = text.split(',').map(label).collect::<Result<_, _>>()?;
-    Ok(Selector { match_labels: labels.into_iter().collect(), ..Selector::default() })
-}
-
 /// Flags of `replay`.
 #[derive(Debug, Args)]
 #[command(after_help = REPLAY_AFTER_HELP)]
@@ -473,16 +405,6 @@ pub enum LogFormat {
     /// One JSON object a line.
     Json,
 }
-
-const AUDIT_HELP: &str = "\
-Examples:
-  # What is in the repository, as a gate:
-  plainsight audit --manifests deploy/ --fail-on high
-
-  # What is in the cluster:
-  kubectl get pods,services,namespaces,configmaps,peerauthentications,destinationrules,\
-authorizationpolicies.security.istio.io -A -o yaml > cluster.yaml
-  plainsight audit --manifests cluster.yaml --format markdown";
 
 const AFTER_HELP: &str = "\
 Examples:

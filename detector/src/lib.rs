@@ -18,6 +18,7 @@ pub mod findings;
 pub mod flows;
 pub mod interfaces;
 pub mod logging;
+pub mod migration;
 pub mod outputs;
 pub mod policy;
 pub mod preflight;

@@ -33,6 +33,7 @@ fn main() -> ExitCode {
         Command::Explain(args) => finish(cli::explain(args).map(|()| ExitCode::SUCCESS)),
         Command::Top(args) => finish(cli::top(args).map(|()| ExitCode::SUCCESS)),
         Command::Coverage(args) => finish(cli::coverage(args).map(|()| ExitCode::SUCCESS)),
+        Command::Readiness(args) => finish(cli::readiness(*args)),
     }
 }
 

@@ -8,4 +8,6 @@ pub mod kubernetes;
 pub mod lines;
 pub mod log;
 pub mod metrics;
+pub mod migration;
+pub(crate) mod observed;
 pub mod printable;

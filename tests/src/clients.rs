@@ -275,6 +275,16 @@ impl Certificate {
         Ok(Self { folder, certificate, key })
     }
 
+    /// The certificate.
+    pub(crate) fn path(&self) -> &Path {
+        &self.certificate
+    }
+
+    /// The key.
+    pub(crate) fn key(&self) -> &Path {
+        &self.key
+    }
+
     /// The folder that holds certificate and key.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -292,6 +302,7 @@ pub(crate) fn tools() -> Result<PathBuf> {
     found.with_context(|| format!("no folder `tools` above {}: run `cargo xtask setup`", own.display()))
 }
 
-fn programs() -> &'static Path {
+/// Where the programs that make traffic are.
+pub(crate) fn programs() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/clients"))
 }

@@ -212,12 +212,25 @@ impl<'a> Daemon<'a> {
     /// # Errors
     ///
     /// It does not end in time, or not with success.
-    pub fn stop(mut self) -> Result<String> {
+    pub fn stop(self) -> Result<String> {
+        Ok(self.end()?.output())
+    }
+
+    /// [`Self::stop`], for the flows and findings that it wrote.
+    ///
+    /// # Errors
+    ///
+    /// It does not end in time, or not with success.
+    pub fn stop_with_records(self) -> Result<Vec<Record>> {
+        Ok(self.end()?.records())
+    }
+
+    fn end(mut self) -> Result<Self> {
         let status = self.process.terminate(STOP)?;
         if !status.success() {
             bail!("plainsight ended with {status} on SIGTERM\n{}", self.output());
         }
-        Ok(self.output())
+        Ok(self)
     }
 }
 

@@ -9,6 +9,7 @@ pub mod clients;
 pub mod daemon;
 pub mod frames;
 pub mod manifests;
+pub mod mesh;
 pub mod nat;
 pub mod netns;
 pub mod node;

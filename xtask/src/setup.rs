@@ -11,6 +11,7 @@ use crate::{ebpf::Compiler, interrupt, workspace::Workspace};
 
 mod apt;
 mod bpf_linker;
+pub(crate) mod kubernetes;
 mod node;
 mod programs;
 mod prometheus;
@@ -44,6 +45,13 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
 /// Gets what building for BPF takes.
 pub(crate) fn ensure_ebpf(workspace: &Workspace) -> Result<()> {
     ensure_each(workspace, &EBPF)
+}
+
+/// Gets what the manifests are rendered and checked with, and what building plainsight takes.
+pub(crate) fn ensure_manifests(workspace: &Workspace) -> Result<()> {
+    let concerns: Vec<Concern> =
+        [programs::ensure as Concern, kubernetes::ensure].into_iter().chain(EBPF).collect();
+    ensure_each(workspace, &concerns)
 }
 
 fn ensure_each(workspace: &Workspace, concerns: &[Concern]) -> Result<()> {

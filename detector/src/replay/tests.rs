@@ -296,8 +296,8 @@ CLIENT                   SERVER                    PORT  VERDICT    PROTOCOL  CO
 mcp/client (10.244.0.2)  mcp/tools-1 (10.244.0.3)  8000  plaintext  mcp       1            http-request http-response jsonrpc mcp-body-method answered; methods tools/list
 
 1. high plaintext-mcp: pod mcp/client (service account client) speaks MCP to pod mcp/tools-1 (service account tools) on port 8000 in plaintext, so anyone on the path can read and change tool calls, and the server answered
-     # With Istio: refuse plaintext to this workload. First put its clients in the mesh, or they are cut off.
-     # Without a mesh: serve the port with TLS, and have its clients use https.
+     # Without a mesh: serve the port with TLS, and have its clients use https. With Istio:
+     # Refuse plaintext to this workload. First put its clients in the mesh, or they are cut off.
      apiVersion: security.istio.io/v1
      kind: PeerAuthentication
      metadata:

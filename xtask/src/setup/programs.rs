@@ -17,8 +17,9 @@ struct Program {
     probe: &'static [&'static str],
 }
 
-const PROGRAMS: [Program; 8] = [
+const PROGRAMS: &[Program] = &[
     Program { name: "ip", packages: &["iproute2"], probe: &["ip", "-V"] },
+    Program { name: "capsh", packages: &["libcap2-bin"], probe: &["capsh", "--current"] },
     Program { name: "nft", packages: &["nftables"], probe: &["nft", "--version"] },
     Program { name: "curl", packages: &["curl"], probe: &["curl", "--version"] },
     Program { name: "openssl", packages: &["openssl"], probe: &["openssl", "version"] },
