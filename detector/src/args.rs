@@ -12,7 +12,7 @@ pub use self::{
     admin::{AdminArgs, ListenArgs},
     posture::{AuditArgs, DeclaredArgs, ExplainArgs, ExplainFormat, ReadinessArgs, ReportFormat, SeenArgs},
 };
-use crate::{findings::Severity, interfaces::Select};
+use crate::{config, findings::Severity, interfaces::Select};
 
 /// Finds plaintext MCP, and who speaks it, on the wire of a Kubernetes node.
 ///
@@ -44,6 +44,11 @@ pub enum Command {
     Audit(AuditArgs),
     /// Say what holds for a pod and its ports, who is expected there, and which object decided each
     Explain(ExplainArgs),
+    /// Remove everything that daemons have left on this node: programs, links, maps
+    ///
+    /// A daemon that ends leaves its programs on the interfaces, so that the next one goes on without a gap.
+    /// This takes them away, also after a crash. It refuses while a daemon runs. Needs CAP_NET_ADMIN and CAP_BPF.
+    Detach(DetachArgs),
     /// Say which workloads may go to STRICT, and what would break
     ///
     /// Joins what is declared with what daemons or Prometheus saw. A yes needs a quiet time without a call that
@@ -100,6 +105,20 @@ pub enum TopView {
     Flows,
     /// What is wrong with it.
     Findings,
+}
+
+/// Flags of `detach`.
+#[derive(Debug, Args)]
+pub struct DetachArgs {
+    /// Where the daemon pinned its links and maps
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = config::DEFAULT_PIN,
+        env = "PLAINSIGHT_PIN",
+        help_heading = "What to remove"
+    )]
+    pub pin: PathBuf,
 }
 
 /// Flags of `coverage`.
@@ -159,6 +178,14 @@ pub struct RunArgs {
     /// cluster.local]
     #[arg(long, value_name = "DOMAIN", env = "PLAINSIGHT_TRUST_DOMAIN", help_heading = "Who is who")]
     pub trust_domain: Option<String>,
+
+    /// Where links and maps outlive the daemon, or `none` [default: /sys/fs/bpf/plainsight where a BPF file
+    /// system is mounted]
+    ///
+    /// The programs stay on the interfaces when the daemon ends, and the next one takes them over: a connection
+    /// that is opened meanwhile is seen. `plainsight detach` removes them.
+    #[arg(long, value_name = "PATH|none", env = "PLAINSIGHT_PIN", help_heading = "What to watch")]
+    pub pin: Option<PathBuf>,
 
     /// Write a JSON line for each flow too, not for findings alone
     #[arg(long, env = "PLAINSIGHT_LOG_FLOWS", help_heading = "What to report")]
@@ -445,7 +472,7 @@ mod tests {
         // Those that run in a pod; the others are for a person at a terminal.
         let daemon = command
             .get_subcommands()
-            .filter(|command| ["run", "coverage", "top"].contains(&command.get_name()));
+            .filter(|command| ["run", "coverage", "detach", "top"].contains(&command.get_name()));
         let arguments = daemon.flat_map(|command| command.get_arguments());
         for argument in arguments.filter(|argument| argument.get_id() != "help") {
             let expected =

@@ -4,6 +4,7 @@ mod audit;
 mod coverage;
 mod crds;
 mod declared;
+mod detach;
 mod explain;
 mod http;
 mod observed;
@@ -11,7 +12,8 @@ mod readiness;
 mod top;
 
 pub use self::{
-    audit::audit, coverage::coverage, crds::crds, explain::explain, readiness::readiness, top::top,
+    audit::audit, coverage::coverage, crds::crds, detach::detach, explain::explain, readiness::readiness,
+    top::top,
 };
 
 use std::{

@@ -19,6 +19,8 @@ pub struct Config {
     pub interfaces: Select,
     /// Where identities and policy are read from.
     pub identities: Identities,
+    /// Where links and maps outlive the daemon.
+    pub pin: Pin,
     /// This node's name.
     pub node_name: String,
     /// Trust domain of SPIFFE ids, where it is given.
@@ -64,6 +66,30 @@ pub struct AdminPort {
     pub tls: Option<TlsFiles>,
     /// The token that clients may show.
     pub token: Option<PathBuf>,
+}
+
+/// Where links and maps are pinned if nothing else is said.
+pub const DEFAULT_PIN: &str = "/sys/fs/bpf/plainsight";
+
+/// Where links and maps outlive the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// At [`DEFAULT_PIN`] where that can be, else nowhere.
+    Usual,
+    /// Nowhere: they end with the process.
+    Nowhere,
+    /// Here, or there is no start.
+    At(PathBuf),
+}
+
+impl From<Option<PathBuf>> for Pin {
+    fn from(path: Option<PathBuf>) -> Self {
+        match path {
+            None => Self::Usual,
+            Some(path) if path.as_os_str() == "none" => Self::Nowhere,
+            Some(path) => Self::At(path),
+        }
+    }
 }
 
 /// Where identities and policy are read from.
@@ -118,6 +144,7 @@ impl TryFrom<RunArgs> for Config {
     fn try_from(args: RunArgs) -> Result<Self, ConfigError> {
         let RunArgs {
             interfaces,
+            pin,
             identities,
             kubeconfig,
             context,
@@ -169,6 +196,7 @@ impl TryFrom<RunArgs> for Config {
         };
         Ok(Self {
             interfaces,
+            pin: pin.into(),
             identities,
             node_name,
             trust_domain,

@@ -11,6 +11,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, bail};
+use nix::sys::signal::Signal;
 use serde_json::Value;
 
 use crate::{
@@ -21,6 +22,9 @@ use crate::{
 
 /// Where the daemon serves metrics and health. The network namespace is the node's own, so the port is free.
 pub const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
+
+/// A daemon of a test leaves nothing behind, unless that is what is tested.
+const UNPINNED: &str = "--pin=none";
 
 /// Loading the programs takes the verifier a second or two on a slow machine.
 const START: Duration = Duration::from_secs(20);
@@ -59,7 +63,8 @@ impl<'a> Daemon<'a> {
     #[must_use]
     pub fn arguments(manifests: &Path) -> Vec<OsString> {
         let listen = ADMIN.to_string();
-        let words = ["run", "--log-flows", "--listen", &listen, "--node-name", NODE_NAME, "--manifests"];
+        let words =
+            ["run", UNPINNED, "--log-flows", "--listen", &listen, "--node-name", NODE_NAME, "--manifests"];
         words.map(OsString::from).into_iter().chain([manifests.into()]).collect()
     }
 
@@ -72,11 +77,21 @@ impl<'a> Daemon<'a> {
         Self::start_with(node, binary, &Self::arguments(manifests), log)
     }
 
+    /// [`Self::arguments`], with links and maps pinned at `pins`.
+    #[must_use]
+    pub fn pinned_arguments(manifests: &Path, pins: &Path) -> Vec<OsString> {
+        let mut arguments = Self::arguments(manifests);
+        arguments.retain(|argument| argument != UNPINNED);
+        arguments.extend(["--pin".into(), pins.into()]);
+        arguments
+    }
+
     /// The arguments of `plainsight` for a kubeconfig.
     #[must_use]
     pub fn kubernetes_arguments(kubeconfig: &Path) -> Vec<OsString> {
         let listen = ADMIN.to_string();
-        let words = ["run", "--log-flows", "--listen", &listen, "--node-name", NODE_NAME, "--kubeconfig"];
+        let words =
+            ["run", UNPINNED, "--log-flows", "--listen", &listen, "--node-name", NODE_NAME, "--kubeconfig"];
         words.map(OsString::from).into_iter().chain([kubeconfig.into()]).collect()
     }
 
@@ -192,6 +207,17 @@ impl<'a> Daemon<'a> {
             bail!("/metrics answered {status}: {body}");
         }
         Ok(body)
+    }
+
+    /// Ends the daemon as nothing can be prepared for, and gives all that it wrote.
+    ///
+    /// # Errors
+    ///
+    /// It is gone already, or it does not end in time.
+    pub fn kill(mut self) -> Result<String> {
+        self.process.signal(Signal::SIGKILL)?;
+        self.process.wait(STOP)?;
+        Ok(self.output())
     }
 
     /// What the JSON API answers to `GET path`, if it answers with success.

@@ -5,6 +5,7 @@
 //! say in one line what went wrong.
 
 pub mod apiserver;
+pub mod bpffs;
 pub mod clients;
 pub mod daemon;
 pub mod frames;
@@ -19,4 +20,5 @@ pub mod prometheus;
 pub mod raw;
 pub mod record;
 pub mod scenario;
+pub mod vm;
 pub mod wait;

@@ -20,6 +20,11 @@ const TARGET: &str = "bpfel-unknown-none";
 /// The name of the object's binary target.
 pub(crate) const OBJECT: &str = "detector-bpf";
 
+/// Without it the linker has LLVM call `memcpy` and `memset`, which go byte by byte, for the shortest copy too.
+/// Calls cost old verifiers dear: those of Linux 5.10 and 6.1 cannot trace a value back over one, and then take
+/// every state for one of its own.
+const INLINE_COPIES: &str = "-Clink-arg=--disable-expand-memcpy-in-order";
+
 /// What the object is built for. Both are fully optimised, for the verifier's sake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flavour {
@@ -189,7 +194,7 @@ impl Tools {
         let linker = format!("-Clinker={}", self.linker.display());
         // BTF is made from the debug information. Debug assertions are there for logging: with core's own
         // checks for undefined behaviour the flavours would differ in stack and size, and tests see one only.
-        let flags = ["-Cdebuginfo=2", "-Zub-checks=no", &linker, "-Clink-arg=--btf"];
+        let flags = ["-Cdebuginfo=2", "-Zub-checks=no", &linker, "-Clink-arg=--btf", INLINE_COPIES];
         let flags: Vec<&str> = flags.into_iter().chain(self.remap.iter().map(String::as_str)).collect();
         command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
         command.arg(verb).args(["--package", PACKAGE, "--bin", OBJECT, "--target", TARGET]);

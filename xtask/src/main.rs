@@ -23,6 +23,7 @@ mod manifests;
 mod process;
 mod setup;
 mod test;
+mod vm;
 mod workspace;
 
 /// `sysexits.h`: the command was used wrongly.
@@ -68,6 +69,11 @@ enum Command {
         quick: bool,
         /// Groups of rows to measure [default: all]; `list` names them
         names: Vec<String>,
+    },
+    /// Boot the kernels that Plainsight is claimed for in virtual machines, and run in them what loads programs (root)
+    Vm {
+        /// Kernels, such as 5.10 [default: all]
+        versions: Vec<String>,
     },
     /// Render the Helm chart into the kustomize base and check all of deploy/ with Helm, kubectl and schemas
     Manifests {
@@ -136,6 +142,7 @@ fn run(command: Command) -> Result<()> {
             let flags = flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_owned());
             bench::run(&workspace, &flags.chain(names).collect::<Vec<_>>())
         }
+        Command::Vm { versions } => vm::run(&workspace, &versions),
         Command::Manifests { check } => manifests::run(&workspace, check),
         Command::Image { arch, check } => {
             let architecture = arch.unwrap_or(image::binary::Architecture::own());

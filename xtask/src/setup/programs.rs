@@ -43,8 +43,32 @@ const PROGRAMS: &[Program] = &[
     Program { name: "npm", packages: &["npm"], probe: &["npm", "--version"] },
 ];
 
+/// What `cargo xtask vm` takes beyond them.
+const MACHINES: [Program; 3] = [
+    Program {
+        name: "qemu-system-x86_64",
+        packages: &["qemu-system-x86"],
+        probe: &["qemu-system-x86_64", "--version"],
+    },
+    Program {
+        // Debian 12's; from Debian 13 on it is in the package virtiofsd.
+        name: "virtiofsd",
+        packages: &["qemu-system-common"],
+        probe: &["sh", "-c", "test -x /usr/lib/qemu/virtiofsd || test -x /usr/libexec/virtiofsd"],
+    },
+    Program { name: "xz", packages: &["xz-utils"], probe: &["xz", "--version"] },
+];
+
 pub(super) fn ensure(workspace: &Workspace) -> Result<Done> {
-    let missing = missing();
+    ensure_all(workspace, &PROGRAMS)
+}
+
+pub(super) fn ensure_vm(workspace: &Workspace) -> Result<Done> {
+    ensure_all(workspace, &MACHINES)
+}
+
+fn ensure_all(workspace: &Workspace, programs: &'static [Program]) -> Result<Done> {
+    let missing = missing(programs);
     if missing.is_empty() {
         return Ok(Done::Already);
     }
@@ -67,15 +91,15 @@ pub(super) fn ensure(workspace: &Workspace) -> Result<Done> {
     let mut install = apt(&["install", "--yes", "--no-install-recommends"]);
     quiet("apt-get install", install.args(&packages), &log(workspace, "apt-install"))
         .with_context(|| format!("install by hand, then run again: {wanted}"))?;
-    let missing = self::missing();
+    let missing = self::missing(programs);
     if !missing.is_empty() {
         bail!("apt-get has no fit package; install by hand: {}", names(&missing));
     }
     Ok(Done::Installed)
 }
 
-fn missing() -> Vec<&'static Program> {
-    PROGRAMS.iter().filter(|program| !works(program.probe)).collect()
+fn missing(programs: &'static [Program]) -> Vec<&'static Program> {
+    programs.iter().filter(|program| !works(program.probe)).collect()
 }
 
 fn works(probe: &[&str]) -> bool {
