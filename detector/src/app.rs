@@ -11,10 +11,12 @@
 //! | `announce` | findings, by shared memory | the API server |
 //! | `manifests` or `kubernetes` | files or the API server | the identity store |
 //! | `admin` | the admin port | — |
+//! | `reload` | files | the admin port's TLS and token, the log filter |
 
 pub mod announce;
 mod attach;
 mod detect;
+mod reload;
 
 use std::{
     future::Future,
@@ -38,16 +40,17 @@ use self::{
     detect::Detector,
 };
 use crate::{
-    admin::{Admin, Sources, flow_reader},
+    admin::{Admin, Sources, Tls, Token, flow_reader},
     cluster::{
         ManifestSource, SharedStore, TrustDomain,
         kubernetes::{Health, KubernetesSource, Timing},
     },
-    config::{Config, DEFAULT_PIN, Identities, Pin},
+    config::{AdminPort, Config, DEFAULT_PIN, Identities, Pin},
     coverage::Coverage,
     datapath::{Datapath, DatapathConfig, Inheritance, Pins, PinsError, ProgramRuns, Takeover},
     findings::Rules,
     interfaces::Watcher,
+    logging::LogFilter,
     outputs::{
         lines::Lines,
         log::LineLog,
@@ -68,7 +71,7 @@ const PATIENCE: Duration = Duration::from_secs(10);
 /// # Errors
 ///
 /// Something that is needed is missing, or a task failed.
-pub fn run(config: Config) -> Result<()> {
+pub fn run(config: Config, log: LogFilter) -> Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?config, "starting");
     preflight()?;
     let pins = pins(&config.pin)?;
@@ -78,7 +81,7 @@ pub fn run(config: Config) -> Result<()> {
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let result = runtime.block_on(supervise(config, pins));
+    let result = runtime.block_on(supervise(config, log, pins));
     // A task that is stuck in a system call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -146,11 +149,11 @@ fn inherited(takeover: Takeover, metrics: &Metrics) {
     }
 }
 
-async fn supervise(config: Config, pins: Option<Pins>) -> Result<()> {
+async fn supervise(config: Config, log: LogFilter, pins: Option<Pins>) -> Result<()> {
     let mut signals = Signals::new()?;
     let (mut tasks, cancel) = tokio::select! {
         // Half-built tasks are dropped when a signal comes early.
-        built = build(config, pins) => built?,
+        built = build(config, log, pins) => built?,
         name = signals.next() => {
             tracing::info!(signal = name, "ending before the start was complete");
             return Ok(());
@@ -197,7 +200,11 @@ fn ended(task: Result<Ended, tokio::task::JoinError>, unasked: bool) -> Result<(
     if unasked { Err(anyhow!("task {name} ended by itself")) } else { Ok(()) }
 }
 
-async fn build(config: Config, pins: Option<Pins>) -> Result<(JoinSet<Ended>, CancellationToken)> {
+async fn build(
+    config: Config,
+    log: LogFilter,
+    pins: Option<Pins>,
+) -> Result<(JoinSet<Ended>, CancellationToken)> {
     let Config {
         interfaces,
         pin: _,
@@ -206,8 +213,9 @@ async fn build(config: Config, pins: Option<Pins>) -> Result<(JoinSet<Ended>, Ca
         trust_domain,
         log_flows,
         report_other_plaintext,
-        listen,
+        admin,
         log: _,
+        log_filter_file,
         log_format: _,
         budget_ns_per_ms,
         scan_window,
@@ -257,10 +265,16 @@ async fn build(config: Config, pins: Option<Pins>) -> Result<(JoinSet<Ended>, Ca
         watches: Arc::clone(&watches),
         flows,
         rules,
+        finding_window,
         lines: Lines::new(trust_domain.clone()),
+        log: log.clone(),
     };
-    let admin = Admin::bind(listen, sources).await?;
-    tracing::info!(address = %admin.address()?, "admin port is open");
+    let AdminPort { listen, tls, token } = admin;
+    let tls = tls.map(Tls::open).transpose().context("open the admin port with TLS")?;
+    let token = token.map(Token::open).transpose().context("--admin-token-file")?;
+    let admin = Admin::bind(listen, sources, tls.clone(), token.clone()).await?;
+    tracing::info!(address = %admin.address()?, tls = tls.is_some(), "admin port is open");
+    spawn("reload", Box::pin(reload::run(tls, token, log, log_filter_file, cancel.clone())));
     let token = cancel.clone();
     spawn(
         "admin",

@@ -1,14 +1,16 @@
 //! Owns the command line. Every flag can come from the environment too, so that a DaemonSet needs no
 //! templated arguments. Nothing past `main` sees these types: [`crate::config`] takes over.
 
+mod admin;
 mod posture;
 
-use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
+use std::{num::NonZeroU32, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 
-pub use self::posture::{
-    AuditArgs, DeclaredArgs, ExplainArgs, ExplainFormat, ReadinessArgs, ReportFormat, SeenArgs,
+pub use self::{
+    admin::{AdminArgs, ListenArgs},
+    posture::{AuditArgs, DeclaredArgs, ExplainArgs, ExplainFormat, ReadinessArgs, ReportFormat, SeenArgs},
 };
 use crate::{config, findings::Severity, interfaces::Select};
 
@@ -67,6 +69,42 @@ pub enum Command {
     ///
     /// Asks the daemon that runs on this node. The list stands after the lines on readiness and on the watches.
     Coverage(CoverageArgs),
+    /// Show the flows and findings of this node, live
+    ///
+    /// In a terminal a table that changes, with its keys under `?`; elsewhere one snapshot as text, or one each
+    /// --interval.
+    Top(TopArgs),
+}
+
+/// Flags of `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// What to show first
+    #[arg(
+        long,
+        value_name = "VIEW",
+        default_value = "findings",
+        env = "PLAINSIGHT_VIEW",
+        help_heading = "What to show"
+    )]
+    pub view: TopView,
+
+    /// Seconds between two looks [default: 2 in a terminal; elsewhere one look]
+    #[arg(long, value_name = "SECONDS", env = "PLAINSIGHT_INTERVAL", help_heading = "What to show")]
+    pub interval: Option<NonZeroU32>,
+
+    /// Whom to ask.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// What `top` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TopView {
+    /// Who talks to whom.
+    Flows,
+    /// What is wrong with it.
+    Findings,
 }
 
 /// Flags of `detach`.
@@ -86,15 +124,9 @@ pub struct DetachArgs {
 /// Flags of `coverage`.
 #[derive(Debug, Args)]
 pub struct CoverageArgs {
-    /// Admin port of the daemon
-    #[arg(
-        long,
-        value_name = "ADDR:PORT",
-        default_value = "127.0.0.1:9464",
-        env = "PLAINSIGHT_ADMIN",
-        help_heading = "Whom to ask"
-    )]
-    pub admin: SocketAddr,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub admin: AdminArgs,
 }
 
 /// Flags of `run`.
@@ -204,17 +236,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "on|off", env = "PLAINSIGHT_POLICY_REPORTS", help_heading = "What to report")]
     pub policy_reports: Option<Switch>,
 
-    /// Address of /metrics, /healthz, /readyz, and of /api/v1 for clients on this node
-    ///
-    /// An IPv6-only cluster wants `[::]:9464`. Nothing can be changed through it.
-    #[arg(
-        long,
-        value_name = "ADDR:PORT",
-        default_value = "0.0.0.0:9464",
-        env = "PLAINSIGHT_LISTEN",
-        help_heading = "What to report"
-    )]
-    pub listen: SocketAddr,
+    /// The admin port.
+    #[command(flatten)]
+    pub listen: ListenArgs,
 
     /// What to log: a level, or directives such as `info,detector::flows=debug`
     #[arg(
@@ -448,7 +472,7 @@ mod tests {
         // Those that run in a pod; the others are for a person at a terminal.
         let daemon = command
             .get_subcommands()
-            .filter(|command| ["run", "coverage", "detach"].contains(&command.get_name()));
+            .filter(|command| ["run", "coverage", "detach", "top"].contains(&command.get_name()));
         let arguments = daemon.flat_map(|command| command.get_arguments());
         for argument in arguments.filter(|argument| argument.get_id() != "help") {
             let expected =
@@ -467,6 +491,10 @@ mod tests {
             &["--max-flows", "1"],
             &["--scan-window", "1"],
             &["--log-format", "xml"],
+            &["--admin-tls-cert", "a"],
+            &["--admin-tls-key", "a"],
+            &["--admin-token-file", "a"],
+            &["--admin-client-ca", "a"],
             &["--unknown"],
         ] {
             let line = ["plainsight", "run"].iter().chain(flags);

@@ -1,6 +1,7 @@
 //! Owns the subcommands that look once and end: what they read, what they print, and their exit status.
 
 mod audit;
+mod coverage;
 mod crds;
 mod declared;
 mod detach;
@@ -8,8 +9,12 @@ mod explain;
 mod http;
 mod observed;
 mod readiness;
+mod top;
 
-pub use self::{audit::audit, crds::crds, detach::detach, explain::explain, readiness::readiness};
+pub use self::{
+    audit::audit, coverage::coverage, crds::crds, detach::detach, explain::explain, readiness::readiness,
+    top::top,
+};
 
 use std::{
     future::Future,

@@ -6,10 +6,8 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    io::{self, Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use crate::{
@@ -20,27 +18,6 @@ use crate::{
     interfaces::{LinkKind, Topology},
     printable::{printable, printed},
 };
-
-/// Asks a running daemon's admin port for its account.
-///
-/// # Errors
-///
-/// Nothing answers there, or something else than a daemon.
-pub fn ask(admin: SocketAddr) -> io::Result<String> {
-    const PATIENCE: Duration = Duration::from_secs(10);
-    let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET /readyz?verbose HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
-    let status = head.split(' ').nth(1).unwrap_or_default();
-    // A daemon that is not ready yet says what it waits for, and knows its pods all the same.
-    if status != "200" && status != "503" {
-        return Err(io::Error::other(format!("no daemon of ours: status {status:?}")));
-    }
-    Ok(body.to_owned())
-}
 
 /// Why a pod is not observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]

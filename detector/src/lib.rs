@@ -17,6 +17,7 @@ pub mod datapath;
 pub mod findings;
 pub mod flows;
 pub mod interfaces;
+pub mod logging;
 pub mod migration;
 pub mod outputs;
 pub mod policy;
@@ -26,3 +27,4 @@ pub mod readiness;
 pub mod replay;
 #[cfg(test)]
 mod testing;
+pub mod top;

@@ -61,7 +61,7 @@ fn the_daemon_set_starts_plainsight_with_flags_that_it_has() {
         let Command::Run(run) = command else { panic!("{path}: {command:?}") };
         let config = Config::try_from(*run).unwrap();
         let port = container(&pod).ports.as_ref().unwrap()[0].container_port;
-        assert_eq!(i32::from(config.listen.port()), port, "{path}");
+        assert_eq!(i32::from(config.admin.listen.port()), port, "{path}");
     }
 }
 

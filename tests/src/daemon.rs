@@ -121,16 +121,25 @@ impl<'a> Daemon<'a> {
         arguments: &[OsString],
         log: Option<&Path>,
     ) -> Result<Self> {
+        let mut daemon = Self::spawn(node, binary, arguments, log)?;
+        daemon.process.wait_while_running("readiness", limit, |_| {
+            Ok(get(node, "/readyz").is_ok_and(|(status, _)| status == 200).then_some(()))
+        })?;
+        Ok(daemon)
+    }
+
+    /// Starts the daemon and waits for nothing: for one that does not answer in clear, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub fn spawn(node: &'a Node, binary: &Path, arguments: &[OsString], log: Option<&Path>) -> Result<Self> {
         let mut command = node.netns().command(binary);
         command.args(arguments);
         let create = |path: &Path| File::create(path).with_context(|| format!("create {}", path.display()));
         let log = log.map(create).transpose()?;
         let process = Process::spawn_logged("plainsight".to_owned(), command, log.as_ref())?;
-        let mut daemon = Self { node, process };
-        daemon.process.wait_while_running("readiness", limit, |_| {
-            Ok(get(node, "/readyz").is_ok_and(|(status, _)| status == 200).then_some(()))
-        })?;
-        Ok(daemon)
+        Ok(Self { node, process })
     }
 
     /// The process id.

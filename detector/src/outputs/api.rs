@@ -4,6 +4,8 @@
 //! most [`Page::ROWS`] rows and stops after [`Page::BYTES`]; `truncated` says so, and `next` is what to ask
 //! `after`.
 
+pub mod read;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;

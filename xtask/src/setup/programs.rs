@@ -17,7 +17,7 @@ struct Program {
     probe: &'static [&'static str],
 }
 
-const PROGRAMS: [Program; 8] = [
+const PROGRAMS: &[Program] = &[
     Program { name: "ip", packages: &["iproute2"], probe: &["ip", "-V"] },
     Program { name: "capsh", packages: &["libcap2-bin"], probe: &["capsh", "--current"] },
     Program { name: "nft", packages: &["nftables"], probe: &["nft", "--version"] },
@@ -33,6 +33,12 @@ const PROGRAMS: [Program; 8] = [
         name: "node (18 or newer)",
         packages: &["nodejs"],
         probe: &["node", "-e", "process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)"],
+    },
+    Program {
+        name: "chromium",
+        // Without a font it ends at the first page.
+        packages: &["chromium", "fonts-dejavu-core"],
+        probe: &["chromium", "--version"],
     },
     Program { name: "npm", packages: &["npm"], probe: &["npm", "--version"] },
 ];
@@ -54,7 +60,7 @@ const MACHINES: [Program; 3] = [
 ];
 
 pub(super) fn ensure(workspace: &Workspace) -> Result<Done> {
-    ensure_all(workspace, &PROGRAMS)
+    ensure_all(workspace, PROGRAMS)
 }
 
 pub(super) fn ensure_vm(workspace: &Workspace) -> Result<Done> {
