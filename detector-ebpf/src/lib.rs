@@ -16,6 +16,8 @@ pub mod flow;
 pub mod fuzzing;
 #[cfg(any(test, feature = "host"))]
 pub mod host;
+#[cfg(any(test, feature = "host"))]
+pub mod layout;
 pub mod method;
 pub mod names;
 pub mod packet;

@@ -87,21 +87,26 @@ pub(crate) extern "C" fn conclude(todo: u32) -> u32 {
 /// Removal must be done here, because only a program can lower the filter atomically.
 #[classifier]
 pub(crate) fn expire(context: TcContext) -> i32 {
-    let maps = Maps::new(context.skb.skb);
     let mut removed = 0;
     for index in 0..EXPIRE_KEYS {
         let at = EXPIRE_KEYS_AT + index * size_of::<FlowKey>() as u32;
         if at + size_of::<FlowKey>() as u32 > context.len() {
             break;
         }
-        let Ok(key) = context.load::<FlowKey>(at as usize) else {
-            break;
-        };
-        if track::expire(&maps, &key, IDLE_NS.load()) {
-            removed += 1;
-        }
+        removed += expire_flow(context.skb.skb, at);
     }
-    removed
+    removed as i32
+}
+
+/// Removes the flow whose key is at `at`, if it is idle: how many that are.
+///
+/// A global function like [`attend`]: the verifiers of Linux 5.10 and 6.1 take every turn of the loop for a new one.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn expire_flow(context: *mut __sk_buff, at: u32) -> u32 {
+    let Ok(key) = TcContext::new(context).load::<FlowKey>(at as usize) else {
+        return 0;
+    };
+    u32::from(track::expire(&Maps::new(context), &key, IDLE_NS.load()))
 }
 
 /// One step of a scan, for [`store::Maps`].

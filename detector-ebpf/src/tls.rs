@@ -147,7 +147,7 @@ pub const ALPN_MAX: usize = 64;
 
 /// What a ClientHello says in clear, for user space: it is public, and nothing else of a payload travels.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-#[repr(C)]
+#[repr(C, align(8))]
 pub struct Hello {
     /// The server name.
     pub sni: [u8; SNI_MAX + 1],

@@ -70,7 +70,7 @@ fn main() {
     let address = IpAddr::from([10, 0, 0, 9]);
     let judge = |edge: usize| {
         let (client, server) = (&pods[edge % pods.len()], &pods[edge * 7 % pods.len()]);
-        let dialled = Some(Dialled { service: &server.name, port: 80 });
+        let dialled = Some(Dialled { service: &server.name, port: 80, guessed: false });
         PolicyView::of_edge(&set, Some(client), address, server, 8080, dialled, Timestamp(1))
     };
     let start = Instant::now();

@@ -1,36 +1,48 @@
-//! Owns the admin port: metrics, health, readiness and the JSON API over HTTP/1.1.
+//! Owns the admin port: metrics, health, readiness, the JSON API and the web page over HTTP/1.1, with TLS or without.
 //!
-//! It answers questions and changes nothing. Connections are bounded in number and in time, so that a
+//! It answers questions; the log filter is all that can be changed. Connections are bounded in number and in time, so that a
 //! client that never reads or never asks costs one slot for a while.
 
 mod access;
 mod api;
+pub mod client;
 mod flows;
+mod page;
 mod pages;
 mod query;
 mod reply;
+mod tls;
+mod token;
 
 use std::{convert::Infallible, io, net::SocketAddr, sync::Arc, time::Duration};
 
 use hyper::{Request, body::Incoming, server::conn::http1, service::service_fn};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use tokio::{
+    io::{AsyncRead, AsyncWrite},
     net::{TcpListener, TcpStream},
     sync::Semaphore,
     task::JoinSet,
 };
+use tokio_rustls::TlsAcceptor;
 use tokio_util::sync::CancellationToken;
 
-use self::{access::Peer, pages::Pages};
+use self::{
+    access::{Guard, Peer},
+    pages::Pages,
+};
 pub use self::{
     flows::{FlowReader, FlowsQuestion, flow_reader},
     pages::Sources,
+    tls::{Tls, TlsError, TlsFiles},
+    token::Token,
 };
 
 /// The admin port.
 #[derive(Debug)]
 pub struct Admin {
     listener: TcpListener,
+    tls: Option<Tls>,
     pages: Arc<Pages>,
 }
 
@@ -47,7 +59,7 @@ impl Admin {
     /// Connections that are served at once; more wait.
     const CONNECTIONS: usize = 32;
 
-    /// How long a client may take to send a request's head.
+    /// How long a client may take for the TLS handshake, and to send a request's head.
     const HEAD: Duration = Duration::from_secs(5);
 
     /// How long a connection may live.
@@ -58,9 +70,15 @@ impl Admin {
     /// # Errors
     ///
     /// The address is in use or not ours.
-    pub async fn bind(address: SocketAddr, sources: Sources) -> Result<Self, ListenError> {
+    pub async fn bind(
+        address: SocketAddr,
+        sources: Sources,
+        tls: Option<Tls>,
+        token: Option<Token>,
+    ) -> Result<Self, ListenError> {
         let listener = TcpListener::bind(address).await.map_err(|source| ListenError { address, source })?;
-        Ok(Self { listener, pages: Arc::new(Pages::new(sources)) })
+        let guard = Guard { certificates: tls.as_ref().is_some_and(Tls::knows_clients), token };
+        Ok(Self { listener, tls, pages: Arc::new(Pages::new(sources, guard)) })
     }
 
     /// The address that was opened.
@@ -74,7 +92,7 @@ impl Admin {
 
     /// Serves until cancelled.
     pub async fn run(self, cancel: CancellationToken) {
-        let Self { listener, pages } = self;
+        let Self { listener, tls, pages } = self;
         let slots = Arc::new(Semaphore::new(Self::CONNECTIONS));
         let mut connections = JoinSet::new();
         loop {
@@ -92,8 +110,10 @@ impl Admin {
             match accepted {
                 Ok((stream, from)) => {
                     let pages = Arc::clone(&pages);
+                    let tls = tls.as_ref().map(|tls| TlsAcceptor::from(tls.current()));
                     connections.spawn(async move {
-                        let _ended = tokio::time::timeout(Self::LIFE, serve(stream, from, pages)).await;
+                        let served = welcome(stream, Peer::at(from.ip()), tls, pages);
+                        let _ended = tokio::time::timeout(Self::LIFE, served).await;
                         drop(slot);
                     });
                 }
@@ -108,11 +128,23 @@ impl Admin {
     }
 }
 
-async fn serve(stream: TcpStream, from: SocketAddr, pages: Arc<Pages>) {
-    let peer = Peer::at(from.ip());
+async fn welcome(stream: TcpStream, peer: Peer, tls: Option<TlsAcceptor>, pages: Arc<Pages>) {
+    let Some(tls) = tls else { return serve(stream, peer, pages).await };
+    match tokio::time::timeout(Admin::HEAD, tls.accept(stream)).await {
+        Ok(Ok(stream)) => {
+            // What is shown has been checked in the handshake.
+            let certified = stream.get_ref().1.peer_certificates().is_some();
+            serve(stream, peer.certified(certified), pages).await;
+        }
+        Ok(Err(error)) => tracing::debug!(%error, "admin port: TLS handshake"),
+        Err(_elapsed) => tracing::debug!("admin port: no TLS handshake in time"),
+    }
+}
+
+async fn serve(stream: impl AsyncRead + AsyncWrite + Unpin, peer: Peer, pages: Arc<Pages>) {
     let service = service_fn(move |request: Request<Incoming>| {
         let pages = Arc::clone(&pages);
-        async move { Ok::<_, Infallible>(pages.answer(&request, peer).await) }
+        async move { Ok::<_, Infallible>(pages.answer(request, peer).await) }
     });
     let served = http1::Builder::new()
         .timer(TokioTimer::new())

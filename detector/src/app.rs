@@ -11,13 +11,16 @@
 //! | `announce` | findings, by shared memory | the API server |
 //! | `manifests` or `kubernetes` | files or the API server | the identity store |
 //! | `admin` | the admin port | — |
+//! | `reload` | files | the admin port's TLS and token, the log filter |
 
 pub mod announce;
 mod attach;
 mod detect;
+mod reload;
 
 use std::{
     future::Future,
+    path::Path,
     sync::{Arc, OnceLock},
     time::Duration,
 };
@@ -37,16 +40,17 @@ use self::{
     detect::Detector,
 };
 use crate::{
-    admin::{Admin, Sources, flow_reader},
+    admin::{Admin, Sources, Tls, Token, flow_reader},
     cluster::{
         ManifestSource, SharedStore, TrustDomain,
         kubernetes::{Health, KubernetesSource, Timing},
     },
-    config::{Config, Identities},
+    config::{AdminPort, Config, DEFAULT_PIN, Identities, Pin},
     coverage::Coverage,
-    datapath::{Datapath, DatapathConfig, ProgramRuns},
+    datapath::{Datapath, DatapathConfig, Inheritance, Pins, PinsError, ProgramRuns, Takeover},
     findings::Rules,
     interfaces::Watcher,
+    logging::LogFilter,
     outputs::{
         lines::Lines,
         log::LineLog,
@@ -59,21 +63,25 @@ use crate::{
 /// How long tasks get to end, and the last lines to be read.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// How long the daemon before gets to end: its tasks have [`GRACE`], and its runtime a second.
+const PATIENCE: Duration = Duration::from_secs(10);
+
 /// Runs until a signal or a failure.
 ///
 /// # Errors
 ///
 /// Something that is needed is missing, or a task failed.
-pub fn run(config: Config) -> Result<()> {
+pub fn run(config: Config, log: LogFilter) -> Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?config, "starting");
     preflight()?;
+    let pins = pins(&config.pin)?;
     // Two threads: one may sit in a slow system call while the other detects.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let result = runtime.block_on(supervise(config));
+    let result = runtime.block_on(supervise(config, log, pins));
     // A task that is stuck in a system call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -98,11 +106,54 @@ fn preflight() -> Result<()> {
     }
 }
 
-async fn supervise(config: Config) -> Result<()> {
+/// The folder in which links and maps outlive the process, if they do.
+fn pins(pin: &Pin) -> Result<Option<Pins>> {
+    let (folder, wanted) = match pin {
+        Pin::Nowhere => return Ok(None),
+        Pin::Usual => (Path::new(DEFAULT_PIN), false),
+        Pin::At(path) => (path.as_path(), true),
+    };
+    match Pins::open(folder, PATIENCE) {
+        Ok(pins) => Ok(Some(pins)),
+        Err(error @ PinsError::Busy { .. }) => Err(error.into()),
+        Err(error) if wanted => Err(error).context("open the folder of --pin"),
+        Err(error) => {
+            let error = &error as &dyn std::error::Error;
+            tracing::warn!(
+                error,
+                "links are not pinned: connections that are opened while no daemon runs go unseen"
+            );
+            Ok(None)
+        }
+    }
+}
+
+/// Says what a daemon before had left.
+fn inherited(takeover: Takeover, metrics: &Metrics) {
+    let Takeover { links, dead_links, maps } = takeover;
+    match maps {
+        Inheritance::None => {}
+        Inheritance::Kept => {
+            tracing::info!(links, dead_links, "going on with links and maps of the daemon before")
+        }
+        Inheritance::Replaced { forgotten_flows, forgotten_edges } => {
+            tracing::warn!(
+                links,
+                dead_links,
+                forgotten_flows,
+                forgotten_edges,
+                "the daemon before had maps of another layout; they are replaced"
+            );
+            metrics.forgotten(forgotten_flows, forgotten_edges);
+        }
+    }
+}
+
+async fn supervise(config: Config, log: LogFilter, pins: Option<Pins>) -> Result<()> {
     let mut signals = Signals::new()?;
     let (mut tasks, cancel) = tokio::select! {
         // Half-built tasks are dropped when a signal comes early.
-        built = build(config) => built?,
+        built = build(config, log, pins) => built?,
         name = signals.next() => {
             tracing::info!(signal = name, "ending before the start was complete");
             return Ok(());
@@ -149,16 +200,22 @@ fn ended(task: Result<Ended, tokio::task::JoinError>, unasked: bool) -> Result<(
     if unasked { Err(anyhow!("task {name} ended by itself")) } else { Ok(()) }
 }
 
-async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
+async fn build(
+    config: Config,
+    log: LogFilter,
+    pins: Option<Pins>,
+) -> Result<(JoinSet<Ended>, CancellationToken)> {
     let Config {
         interfaces,
+        pin: _,
         identities,
         node_name,
         trust_domain,
         log_flows,
         report_other_plaintext,
-        listen,
+        admin,
         log: _,
+        log_filter_file,
         log_format: _,
         budget_ns_per_ms,
         scan_window,
@@ -208,10 +265,16 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
         watches: Arc::clone(&watches),
         flows,
         rules,
+        finding_window,
         lines: Lines::new(trust_domain.clone()),
+        log: log.clone(),
     };
-    let admin = Admin::bind(listen, sources).await?;
-    tracing::info!(address = %admin.address()?, "admin port is open");
+    let AdminPort { listen, tls, token } = admin;
+    let tls = tls.map(Tls::open).transpose().context("open the admin port with TLS")?;
+    let token = token.map(Token::open).transpose().context("--admin-token-file")?;
+    let admin = Admin::bind(listen, sources, tls.clone(), token.clone()).await?;
+    tracing::info!(address = %admin.address()?, tls = tls.is_some(), "admin port is open");
+    spawn("reload", Box::pin(reload::run(tls, token, log, log_filter_file, cancel.clone())));
     let token = cancel.clone();
     spawn(
         "admin",
@@ -231,9 +294,13 @@ async fn build(config: Config) -> Result<(JoinSet<Ended>, CancellationToken)> {
             idle: flow_idle,
             statistics: kernel_statistics,
         };
-        let load = tokio::task::spawn_blocking(move || Datapath::load(&config)).await;
-        Arc::new(load.context("loading panicked")?.context("load the kernel programs")?)
+        let load = tokio::task::spawn_blocking(move || match pins {
+            Some(pins) => Datapath::take_over(&config, pins),
+            None => Datapath::load(&config),
+        });
+        Arc::new(load.await.context("loading panicked")?.context("load the kernel programs")?)
     };
+    inherited(datapath.takeover(), &metrics);
     let events = datapath.take_events().context("the kernel's events are taken already")?;
     let _first = loaded.set(Arc::clone(&datapath));
     drop(programs_ready);

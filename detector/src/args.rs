@@ -1,11 +1,18 @@
 //! Owns the command line. Every flag can come from the environment too, so that a DaemonSet needs no
 //! templated arguments. Nothing past `main` sees these types: [`crate::config`] takes over.
 
-use std::{net::SocketAddr, num::NonZeroU32, path::PathBuf};
+mod admin;
+mod posture;
+
+use std::{num::NonZeroU32, path::PathBuf};
 
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 
-use crate::{cluster::Selector, findings::Severity, interfaces::Select};
+pub use self::{
+    admin::{AdminArgs, ListenArgs},
+    posture::{AuditArgs, DeclaredArgs, ExplainArgs, ExplainFormat, ReadinessArgs, ReportFormat, SeenArgs},
+};
+use crate::{config, findings::Severity, interfaces::Select};
 
 /// Finds plaintext MCP, and who speaks it, on the wire of a Kubernetes node.
 ///
@@ -37,6 +44,17 @@ pub enum Command {
     Audit(AuditArgs),
     /// Say what holds for a pod and its ports, who is expected there, and which object decided each
     Explain(ExplainArgs),
+    /// Remove everything that daemons have left on this node: programs, links, maps
+    ///
+    /// A daemon that ends leaves its programs on the interfaces, so that the next one goes on without a gap.
+    /// This takes them away, also after a crash. It refuses while a daemon runs. Needs CAP_NET_ADMIN and CAP_BPF.
+    Detach(DetachArgs),
+    /// Say which workloads may go to STRICT, and what would break
+    ///
+    /// Joins what is declared with what daemons or Prometheus saw. A yes needs a quiet time without a call that
+    /// STRICT would refuse, in which every pod was observed. Ends with status 0 when all may, 2 when not, 1
+    /// when something could not be read.
+    Readiness(Box<ReadinessArgs>),
     /// Print the definitions of Plainsight's own resources, for `kubectl apply -f -`
     Crds,
     /// Read a capture file and report what `run` would have reported
@@ -51,20 +69,64 @@ pub enum Command {
     ///
     /// Asks the daemon that runs on this node. The list stands after the lines on readiness and on the watches.
     Coverage(CoverageArgs),
+    /// Show the flows and findings of this node, live
+    ///
+    /// In a terminal a table that changes, with its keys under `?`; elsewhere one snapshot as text, or one each
+    /// --interval.
+    Top(TopArgs),
+}
+
+/// Flags of `top`.
+#[derive(Debug, Args)]
+pub struct TopArgs {
+    /// What to show first
+    #[arg(
+        long,
+        value_name = "VIEW",
+        default_value = "findings",
+        env = "PLAINSIGHT_VIEW",
+        help_heading = "What to show"
+    )]
+    pub view: TopView,
+
+    /// Seconds between two looks [default: 2 in a terminal; elsewhere one look]
+    #[arg(long, value_name = "SECONDS", env = "PLAINSIGHT_INTERVAL", help_heading = "What to show")]
+    pub interval: Option<NonZeroU32>,
+
+    /// Whom to ask.
+    #[command(flatten)]
+    pub admin: AdminArgs,
+}
+
+/// What `top` shows.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum TopView {
+    /// Who talks to whom.
+    Flows,
+    /// What is wrong with it.
+    Findings,
+}
+
+/// Flags of `detach`.
+#[derive(Debug, Args)]
+pub struct DetachArgs {
+    /// Where the daemon pinned its links and maps
+    #[arg(
+        long,
+        value_name = "PATH",
+        default_value = config::DEFAULT_PIN,
+        env = "PLAINSIGHT_PIN",
+        help_heading = "What to remove"
+    )]
+    pub pin: PathBuf,
 }
 
 /// Flags of `coverage`.
 #[derive(Debug, Args)]
 pub struct CoverageArgs {
-    /// Admin port of the daemon
-    #[arg(
-        long,
-        value_name = "ADDR:PORT",
-        default_value = "127.0.0.1:9464",
-        env = "PLAINSIGHT_ADMIN",
-        help_heading = "Whom to ask"
-    )]
-    pub admin: SocketAddr,
+    /// Whom to ask.
+    #[command(flatten)]
+    pub admin: AdminArgs,
 }
 
 /// Flags of `run`.
@@ -117,6 +179,14 @@ pub struct RunArgs {
     #[arg(long, value_name = "DOMAIN", env = "PLAINSIGHT_TRUST_DOMAIN", help_heading = "Who is who")]
     pub trust_domain: Option<String>,
 
+    /// Where links and maps outlive the daemon, or `none` [default: /sys/fs/bpf/plainsight where a BPF file
+    /// system is mounted]
+    ///
+    /// The programs stay on the interfaces when the daemon ends, and the next one takes them over: a connection
+    /// that is opened meanwhile is seen. `plainsight detach` removes them.
+    #[arg(long, value_name = "PATH|none", env = "PLAINSIGHT_PIN", help_heading = "What to watch")]
+    pub pin: Option<PathBuf>,
+
     /// Write a JSON line for each flow too, not for findings alone
     #[arg(long, env = "PLAINSIGHT_LOG_FLOWS", help_heading = "What to report")]
     pub log_flows: bool,
@@ -166,17 +236,9 @@ pub struct RunArgs {
     #[arg(long, value_name = "on|off", env = "PLAINSIGHT_POLICY_REPORTS", help_heading = "What to report")]
     pub policy_reports: Option<Switch>,
 
-    /// Address of /metrics, /healthz, /readyz, and of /api/v1 for clients on this node
-    ///
-    /// An IPv6-only cluster wants `[::]:9464`. Nothing can be changed through it.
-    #[arg(
-        long,
-        value_name = "ADDR:PORT",
-        default_value = "0.0.0.0:9464",
-        env = "PLAINSIGHT_LISTEN",
-        help_heading = "What to report"
-    )]
-    pub listen: SocketAddr,
+    /// The admin port.
+    #[command(flatten)]
+    pub listen: ListenArgs,
 
     /// What to log: a level, or directives such as `info,detector::flows=debug`
     #[arg(
@@ -268,84 +330,6 @@ pub struct RunArgs {
         help_heading = "Limits"
     )]
     pub flow_idle: NonZeroU32,
-}
-
-/// Flags of `audit`.
-#[derive(Debug, Args)]
-#[command(after_help = AUDIT_HELP)]
-pub struct AuditArgs {
-    /// Kubernetes YAML or JSON, files or folders: pods or workloads, services, namespaces, policy
-    #[arg(long, value_name = "PATH", required = true, env = "PLAINSIGHT_MANIFESTS")]
-    pub manifests: Vec<PathBuf>,
-
-    /// How to write the report
-    #[arg(long, value_name = "FORMAT", default_value = "table", env = "PLAINSIGHT_FORMAT")]
-    pub format: ReportFormat,
-
-    /// End with status 2 if there is a finding of this severity or a worse one
-    #[arg(long, value_name = "SEVERITY", env = "PLAINSIGHT_FAIL_ON")]
-    pub fail_on: Option<Severity>,
-
-    /// Labels of pods that speak MCP, such as `mcp=true,tier=tools`
-    ///
-    /// Beside those whose Service says so by `appProtocol` or by a port called mcp.
-    #[arg(long, value_name = "LABEL=VALUE[,…]", value_parser = selector, env = "PLAINSIGHT_MCP_SELECTOR")]
-    pub mcp_selector: Option<Selector>,
-}
-
-/// Flags of `explain`.
-#[derive(Debug, Args)]
-pub struct ExplainArgs {
-    /// The pod, or a workload: NAME or NAMESPACE/NAME
-    #[arg(value_name = "[NAMESPACE/]POD")]
-    pub pod: String,
-
-    /// The port of the pod [default: all that are known]
-    #[arg(value_name = "PORT")]
-    pub port: Option<u16>,
-
-    /// The namespace of the pod
-    #[arg(short, long, value_name = "NAMESPACE", default_value = "default", env = "PLAINSIGHT_NAMESPACE")]
-    pub namespace: String,
-
-    /// Kubernetes YAML or JSON, files or folders
-    #[arg(long, value_name = "PATH", required = true, env = "PLAINSIGHT_MANIFESTS")]
-    pub manifests: Vec<PathBuf>,
-
-    /// How to write the answer
-    #[arg(long, value_name = "FORMAT", default_value = "text", env = "PLAINSIGHT_FORMAT")]
-    pub format: ExplainFormat,
-}
-
-/// How a report is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ReportFormat {
-    /// For a terminal.
-    Table,
-    /// For programs.
-    Json,
-    /// SARIF 2.1.0, for code scanning.
-    Sarif,
-    /// For a comment or a wiki, with the fixes.
-    Markdown,
-}
-
-/// How an explanation is written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
-pub enum ExplainFormat {
-    /// In words.
-    Text,
-    /// For programs.
-    Json,
-}
-
-fn selector(text: &str) -> Result<Selector, String> {
-    let label = |part: &str| match part.split_once('=') {
-        Some((key, value)) if !key.trim().is_empty() => Ok((key.trim().to_owned(), value.trim().to_owned())),
-        _ => Err(format!("{part:?}: expected label=value")),
-    };
-    let labels: Vec<(String, String)> = text.split(',').map(label).collect::<Result<_, _>>()?;
-    Ok(Selector { match_labels: labels.into_iter().collect(), ..Selector::default() })
 }
 
 /// Flags of `replay`.
@@ -449,16 +433,6 @@ pub enum LogFormat {
     Json,
 }
 
-const AUDIT_HELP: &str = "\
-Examples:
-  # What is in the repository, as a gate:
-  plainsight audit --manifests deploy/ --fail-on high
-
-  # What is in the cluster:
-  kubectl get pods,services,namespaces,configmaps,peerauthentications,destinationrules,\
-authorizationpolicies.security.istio.io -A -o yaml > cluster.yaml
-  plainsight audit --manifests cluster.yaml --format markdown";
-
 const AFTER_HELP: &str = "\
 Examples:
   # Who is who from a dump, findings on the terminal:
@@ -496,8 +470,9 @@ mod tests {
         let command = Cli::command();
         command.clone().debug_assert();
         // Those that run in a pod; the others are for a person at a terminal.
-        let daemon =
-            command.get_subcommands().filter(|command| ["run", "coverage"].contains(&command.get_name()));
+        let daemon = command
+            .get_subcommands()
+            .filter(|command| ["run", "coverage", "detach", "top"].contains(&command.get_name()));
         let arguments = daemon.flat_map(|command| command.get_arguments());
         for argument in arguments.filter(|argument| argument.get_id() != "help") {
             let expected =
@@ -516,6 +491,10 @@ mod tests {
             &["--max-flows", "1"],
             &["--scan-window", "1"],
             &["--log-format", "xml"],
+            &["--admin-tls-cert", "a"],
+            &["--admin-tls-key", "a"],
+            &["--admin-token-file", "a"],
+            &["--admin-client-ca", "a"],
             &["--unknown"],
         ] {
             let line = ["plainsight", "run"].iter().chain(flags);

@@ -1,43 +1,38 @@
 //! Owns the subcommands that look once and end: what they read, what they print, and their exit status.
 
 mod audit;
+mod coverage;
 mod crds;
+mod declared;
+mod detach;
 mod explain;
+mod http;
+mod observed;
+mod readiness;
+mod top;
 
-pub use self::{audit::audit, crds::crds, explain::explain};
+pub use self::{
+    audit::audit, coverage::coverage, crds::crds, detach::detach, explain::explain, readiness::readiness,
+    top::top,
+};
 
 use std::{
+    future::Future,
     io::{self, Write as _},
-    path::PathBuf,
     time::{SystemTime, UNIX_EPOCH},
 };
 
-use anyhow::{Result, bail};
+use anyhow::{Context as _, Result};
 
-use crate::{
-    cluster::{self, Manifests},
-    flows::Timestamp,
-};
+use crate::flows::Timestamp;
 
 /// Exit status of a command that found what it was told to fail on.
 pub const FOUND: u8 = 2;
 
-/// Reads manifests, and says on standard error what of them could not be read.
-fn read(paths: &[PathBuf]) -> Result<Manifests> {
-    let manifests = cluster::read(paths);
-    for error in &manifests.errors {
-        let mut cause = std::error::Error::source(error);
-        eprint!("error: {error}");
-        while let Some(error) = cause {
-            eprint!(": {error}");
-            cause = error.source();
-        }
-        eprintln!();
-    }
-    if manifests.objects.is_empty() && manifests.templates.is_empty() {
-        bail!("nothing that could be used is in the manifests");
-    }
-    Ok(manifests)
+/// Runs what waits for answers of others.
+fn block_on<T>(future: impl Future<Output = T>) -> Result<T> {
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build();
+    Ok(runtime.context("start the runtime")?.block_on(future))
 }
 
 fn now() -> Timestamp {

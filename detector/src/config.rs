@@ -3,8 +3,9 @@
 use std::{fs, io, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use crate::{
+    admin::TlsFiles,
     app::announce::Kinds,
-    args::{IdentitySource, LogFormat, ReplayArgs, RunArgs, Switch},
+    args::{IdentitySource, ListenArgs, LogFormat, ReplayArgs, RunArgs, Switch},
     cluster::kubernetes::Access,
     findings::Rules,
     interfaces::Select,
@@ -18,6 +19,8 @@ pub struct Config {
     pub interfaces: Select,
     /// Where identities and policy are read from.
     pub identities: Identities,
+    /// Where links and maps outlive the daemon.
+    pub pin: Pin,
     /// This node's name.
     pub node_name: String,
     /// Trust domain of SPIFFE ids, where it is given.
@@ -26,14 +29,16 @@ pub struct Config {
     pub log_flows: bool,
     /// Whether plaintext of no special kind is a finding.
     pub report_other_plaintext: bool,
+    /// The admin port.
+    pub admin: AdminPort,
     /// How long after the last of its traffic a finding stands.
     pub finding_window: Duration,
     /// Whether the kernel is asked to measure the programs' runs.
     pub kernel_statistics: bool,
-    /// Address of the admin port.
-    pub listen: SocketAddr,
     /// What is logged.
     pub log: String,
+    /// A file that says what is logged, while it does.
+    pub log_filter_file: Option<PathBuf>,
     /// How it is logged.
     pub log_format: LogFormat,
     /// Nanoseconds of each millisecond of a core that packets may take beyond settled ones.
@@ -50,6 +55,41 @@ pub struct Config {
     pub flow_idle: Duration,
     /// What is written to Kubernetes.
     pub announce: Kinds,
+}
+
+/// The admin port.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct AdminPort {
+    /// Its address.
+    pub listen: SocketAddr,
+    /// Its certificate, where it speaks TLS.
+    pub tls: Option<TlsFiles>,
+    /// The token that clients may show.
+    pub token: Option<PathBuf>,
+}
+
+/// Where links and maps are pinned if nothing else is said.
+pub const DEFAULT_PIN: &str = "/sys/fs/bpf/plainsight";
+
+/// Where links and maps outlive the daemon.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Pin {
+    /// At [`DEFAULT_PIN`] where that can be, else nowhere.
+    Usual,
+    /// Nowhere: they end with the process.
+    Nowhere,
+    /// Here, or there is no start.
+    At(PathBuf),
+}
+
+impl From<Option<PathBuf>> for Pin {
+    fn from(path: Option<PathBuf>) -> Self {
+        match path {
+            None => Self::Usual,
+            Some(path) if path.as_os_str() == "none" => Self::Nowhere,
+            Some(path) => Self::At(path),
+        }
+    }
 }
 
 /// Where identities and policy are read from.
@@ -104,6 +144,7 @@ impl TryFrom<RunArgs> for Config {
     fn try_from(args: RunArgs) -> Result<Self, ConfigError> {
         let RunArgs {
             interfaces,
+            pin,
             identities,
             kubeconfig,
             context,
@@ -126,6 +167,19 @@ impl TryFrom<RunArgs> for Config {
             max_edges,
             flow_idle,
         } = args;
+        let ListenArgs {
+            listen,
+            admin_tls_cert,
+            admin_tls_key,
+            admin_client_ca,
+            admin_token_file,
+            log_filter_file,
+        } = listen;
+        let tls = admin_tls_cert.zip(admin_tls_key).map(|(certificate, key)| TlsFiles {
+            certificate,
+            key,
+            client_ca: admin_client_ca,
+        });
         let trust_domain = trust_domain.map(checked_trust_domain).transpose()?;
         let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         let identities = identities_from(identities, manifests, kubeconfig, context, in_cluster)?;
@@ -142,15 +196,17 @@ impl TryFrom<RunArgs> for Config {
         };
         Ok(Self {
             interfaces,
+            pin: pin.into(),
             identities,
             node_name,
             trust_domain,
             log_flows,
             report_other_plaintext,
+            admin: AdminPort { listen, tls, token: admin_token_file },
             finding_window: Duration::from_secs(finding_window.get().into()),
             kernel_statistics,
-            listen,
             log,
+            log_filter_file,
             log_format,
             budget_ns_per_ms: nanoseconds_per_millisecond(scan_budget)?,
             scan_window,

@@ -6,10 +6,8 @@
 use std::{
     collections::{BTreeMap, HashMap},
     fmt,
-    io::{self, Read as _, Write as _},
-    net::{IpAddr, SocketAddr, TcpStream},
+    net::IpAddr,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
-    time::Duration,
 };
 
 use crate::{
@@ -18,28 +16,8 @@ use crate::{
         objects::{Name, Pod},
     },
     interfaces::{LinkKind, Topology},
+    printable::{printable, printed},
 };
-
-/// Asks a running daemon's admin port for its account.
-///
-/// # Errors
-///
-/// Nothing answers there, or something else than a daemon.
-pub fn ask(admin: SocketAddr) -> io::Result<String> {
-    const PATIENCE: Duration = Duration::from_secs(10);
-    let mut stream = TcpStream::connect_timeout(&admin, PATIENCE)?;
-    stream.set_read_timeout(Some(PATIENCE))?;
-    write!(stream, "GET /readyz?verbose HTTP/1.1\r\nHost: {admin}\r\nConnection: close\r\n\r\n")?;
-    let mut answer = String::new();
-    stream.read_to_string(&mut answer)?;
-    let (head, body) = answer.split_once("\r\n\r\n").unwrap_or_default();
-    let status = head.split(' ').nth(1).unwrap_or_default();
-    // A daemon that is not ready yet says what it waits for, and knows its pods all the same.
-    if status != "200" && status != "503" {
-        return Err(io::Error::other(format!("no daemon of ours: status {status:?}")));
-    }
-    Ok(body.to_owned())
-}
 
 /// Why a pod is not observed.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
@@ -118,17 +96,12 @@ pub struct PodCoverage {
 
 impl fmt::Display for PodCoverage {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let interface = self.interface.as_deref().unwrap_or("-");
+        let pod = printed(&self.pod);
+        let interface = printable(self.interface.as_deref().unwrap_or("-"));
         match self.reason {
-            None => write!(f, "observed      {} on {interface}", self.pod),
+            None => write!(f, "observed      {pod} on {interface}"),
             Some(reason) => {
-                write!(
-                    f,
-                    "not observed  {} on {interface}: {}, {}",
-                    self.pod,
-                    reason.as_str(),
-                    reason.advice()
-                )
+                write!(f, "not observed  {pod} on {interface}: {}, {}", reason.as_str(), reason.advice())
             }
         }
     }

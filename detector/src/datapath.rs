@@ -7,14 +7,16 @@ mod attach;
 mod events;
 mod load;
 mod maps;
+mod pins;
 mod query;
 mod runs;
+mod takeover;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     io,
     sync::{
-        Mutex, MutexGuard, PoisonError,
+        Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
     },
     time::Duration,
@@ -28,10 +30,12 @@ use detector_ebpf::{
 };
 
 pub use self::{
-    attach::{AttachError, Place},
+    attach::{AttachError, Place, remove_filters},
     events::Events,
     load::{LoadError, OBJECT},
+    pins::{Pins, PinsError, Removed},
     runs::ProgramRuns,
+    takeover::{Inheritance, Takeover},
 };
 
 /// Sizes and settings of the kernel half.
@@ -58,6 +62,12 @@ pub struct DatapathConfig {
 pub struct Datapath {
     ebpf: Mutex<Ebpf>,
     links: Mutex<HashMap<u32, attach::Links>>,
+    /// Links of a daemon before whose interfaces were not told of yet.
+    kept: Mutex<takeover::Kept>,
+    /// What edges held in maps of a daemon before, beyond what ours hold.
+    base: Arc<takeover::Base>,
+    pins: Option<Pins>,
+    takeover: Takeover,
     config: DatapathConfig,
     /// Entries of the maps when they were last read: a scrape must not read them again.
     flows: AtomicU32,
@@ -127,21 +137,48 @@ pub enum ReadError {
 }
 
 impl Datapath {
-    /// Loads the programs.
+    /// Loads the programs, for as long as the process lives.
     ///
     /// # Errors
     ///
     /// The object is none, or the kernel refuses it; the error holds the end of the verifier's log.
     pub fn load(config: &DatapathConfig) -> Result<Self, LoadError> {
-        let ebpf = load::load(config)?;
-        Ok(Self {
+        let ebpf = load::load(config, None)?;
+        Ok(Self::new(config, ebpf, None))
+    }
+
+    /// Loads the programs, goes on with what a daemon before has left under `pins`, and leaves it to the next.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`]; or the pins cannot be read or replaced.
+    pub fn take_over(config: &DatapathConfig, pins: Pins) -> Result<Self, LoadError> {
+        let takeover::Taken { ebpf, kept, base, takeover } = takeover::take_over(config, &pins)?;
+        let mut datapath = Self::new(config, ebpf, Some(pins));
+        datapath.kept = Mutex::new(kept);
+        datapath.base = Arc::new(base);
+        datapath.takeover = takeover;
+        Ok(datapath)
+    }
+
+    fn new(config: &DatapathConfig, ebpf: Ebpf, pins: Option<Pins>) -> Self {
+        Self {
             ebpf: Mutex::new(ebpf),
             links: Mutex::default(),
+            kept: Mutex::default(),
+            base: Arc::default(),
+            pins,
+            takeover: Takeover::default(),
             config: *config,
             flows: AtomicU32::new(0),
             edges: AtomicU32::new(0),
             _statistics: config.statistics.then(runs::Statistics::start).flatten(),
-        })
+        }
+    }
+
+    /// What a daemon before had left.
+    pub const fn takeover(&self) -> Takeover {
+        self.takeover
     }
 
     /// Attaches to both directions of an interface of the calling thread's network namespace.
@@ -150,7 +187,8 @@ impl Datapath {
     ///
     /// [`AttachError::NoDevice`] if the interface is gone or its name is another's by now.
     pub fn attach(&self, ifindex: u32, name: &str) -> Result<Attached, AttachError> {
-        let links = attach::attach(&mut self.ebpf(), ifindex, name)?;
+        let mut ebpf = self.ebpf();
+        let links = attach::attach(&mut ebpf, self.pins.as_ref(), &mut lock(&self.kept), ifindex, name)?;
         let attached = links.attached();
         let _replaced = lock(&self.links).insert(ifindex, links);
         Ok(attached)
@@ -163,15 +201,15 @@ impl Datapath {
     ///
     /// They were gone and could not be attached again.
     pub fn check(&self, ifindex: u32, name: &str) -> Result<Place, AttachError> {
-        let place = |ebpf: &mut Ebpf| lock(&self.links).get(&ifindex).map(|links| links.place(ebpf, ifindex));
-        match place(&mut self.ebpf()) {
+        let place = || lock(&self.links).get(&ifindex).map(|links| links.place(ifindex));
+        match place() {
             None => return Ok(Place::Unknown),
             Some(Place::Displaced) => {}
             Some(place) => return Ok(place),
         }
         self.detach(ifindex);
         self.attach(ifindex, name)?;
-        Ok(match place(&mut self.ebpf()) {
+        Ok(match place() {
             Some(Place::Kept) => Place::Restored,
             place => place.unwrap_or(Place::Unknown),
         })
@@ -180,15 +218,27 @@ impl Datapath {
     /// Lets go of an interface, which may be gone.
     pub fn detach(&self, ifindex: u32) {
         if let Some(links) = lock(&self.links).remove(&ifindex) {
-            links.detach(&mut self.ebpf());
+            links.detach();
         }
+    }
+
+    /// Lets go of what a daemon before observed and nobody asked for since; answers on how many interfaces.
+    pub fn release(&self) -> usize {
+        let kept: Vec<_> = lock(&self.kept).drain().collect();
+        for ((ifindex, direction), link) in &kept {
+            if let Some(pins) = &self.pins {
+                attach::unpin(&pins.link(*ifindex, direction));
+            }
+            tracing::debug!(ifindex, direction, ?link, "not observed any more");
+        }
+        kept.iter().map(|((ifindex, _), _)| ifindex).collect::<HashSet<_>>().len()
     }
 
     /// The events, once.
     pub fn take_events(&self) -> Option<Events> {
         let mut ebpf = self.ebpf();
         let ring = ebpf.take_map(names::EVENTS)?;
-        Events::open(ring, &mut ebpf).ok()
+        Events::open(ring, Arc::clone(&self.base), &mut ebpf).ok()
     }
 
     /// All edges with their totals. Those that have been silent for long are forgotten in the kernel when the
@@ -205,7 +255,7 @@ impl Datapath {
         if count > self.config.max_edges / 2 {
             maps::forget_edges(&mut ebpf, &edges, self.config.idle)?;
         }
-        Ok(edges)
+        Ok(takeover::with_base(edges, &self.base))
     }
 
     /// The kernel's counters, summed over all CPUs, in the order of [`Counter::ALL`].
@@ -249,6 +299,16 @@ impl Datapath {
 
     fn ebpf(&self) -> MutexGuard<'_, Ebpf> {
         lock(&self.ebpf)
+    }
+}
+
+impl Drop for Datapath {
+    fn drop(&mut self) {
+        if self.pins.is_some() {
+            for (_, links) in lock(&self.links).drain() {
+                links.leave();
+            }
+        }
     }
 }
 

@@ -74,7 +74,9 @@ pub fn evaluate(flow: &Flow, policy: &PolicyView, rules: Rules) -> Vec<Finding> 
         Verdict::Tls => {
             findings.extend(tls::not_mesh(flow, policy));
             findings.extend(tls::weak(flow));
+            findings.extend(tls::mismatch(flow));
         }
+        Verdict::MeshMtls => findings.extend(tls::mismatch(flow)),
         _ => {}
     }
     if spoofed || !is_scrape(flow) {

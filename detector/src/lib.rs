@@ -17,10 +17,14 @@ pub mod datapath;
 pub mod findings;
 pub mod flows;
 pub mod interfaces;
+pub mod logging;
+pub mod migration;
 pub mod outputs;
 pub mod policy;
 pub mod preflight;
+pub mod printable;
 pub mod readiness;
 pub mod replay;
 #[cfg(test)]
 mod testing;
+pub mod top;

@@ -1,24 +1,14 @@
 //! The command `plainsight`: parses, checks, sets the log up, and hands over.
 
-use std::{
-    io::{self, IsTerminal as _, Write as _},
-    net::SocketAddr,
-    process::ExitCode,
-};
+use std::process::ExitCode;
 
 use clap::Parser as _;
 use detector::{
     app,
-    args::{Cli, Command, CoverageArgs, LogFormat, ReplayArgs, RunArgs},
+    args::{Cli, Command, ReplayArgs, RunArgs},
     cli,
     config::{Config, ConfigError},
-    coverage, replay,
-};
-use tracing_subscriber::{
-    Layer as _,
-    filter::{LevelFilter, Targets},
-    layer::SubscriberExt as _,
-    util::SubscriberInitExt as _,
+    logging, replay,
 };
 
 /// `EX_USAGE` of sysexits.h: the command line was wrong, and starting again will not help.
@@ -39,9 +29,12 @@ fn main() -> ExitCode {
         Command::Run(args) => run(*args),
         Command::Replay(args) => replay(args),
         Command::Audit(args) => finish(cli::audit(args)),
+        Command::Detach(args) => finish(cli::detach(&args.pin).map(|()| ExitCode::SUCCESS)),
         Command::Crds => finish(cli::crds().map(|()| ExitCode::SUCCESS)),
         Command::Explain(args) => finish(cli::explain(args).map(|()| ExitCode::SUCCESS)),
-        Command::Coverage(CoverageArgs { admin }) => coverage(admin),
+        Command::Top(args) => finish(cli::top(args).map(|()| ExitCode::SUCCESS)),
+        Command::Coverage(args) => finish(cli::coverage(args).map(|()| ExitCode::SUCCESS)),
+        Command::Readiness(args) => finish(cli::readiness(*args)),
     }
 }
 
@@ -58,8 +51,8 @@ fn run(args: RunArgs) -> ExitCode {
         Ok(config) => config,
         Err(error) => return usage(error),
     };
-    start_log(&config);
-    match app::run(config) {
+    let log = logging::start(&config.log, config.log_format);
+    match app::run(config, log) {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!("{error:#}");
@@ -83,33 +76,7 @@ fn replay(args: ReplayArgs) -> ExitCode {
     }
 }
 
-fn coverage(admin: SocketAddr) -> ExitCode {
-    let written = coverage::ask(admin).and_then(|text| io::stdout().write_all(text.as_bytes()));
-    match written {
-        Ok(()) => ExitCode::SUCCESS,
-        Err(error) => {
-            eprintln!("error: ask the daemon at {admin}: {error}");
-            ExitCode::FAILURE
-        }
-    }
-}
-
 fn usage(error: ConfigError) -> ExitCode {
     eprintln!("error: {:#}", anyhow::Error::new(error));
     ExitCode::from(USAGE)
-}
-
-fn start_log(config: &Config) {
-    // Parsed once already, so the default never speaks.
-    let mut filter: Targets = config.log.parse().unwrap_or_default();
-    // kube logs every failed request as an error; the watches say what it means, once.
-    if !filter.iter().any(|(target, _)| target.starts_with("kube")) {
-        filter = filter.with_target("kube_client", LevelFilter::OFF);
-    }
-    let layer = tracing_subscriber::fmt::layer().with_writer(io::stderr);
-    let layer = match config.log_format {
-        LogFormat::Text => layer.with_ansi(io::stderr().is_terminal()).boxed(),
-        LogFormat::Json => layer.json().boxed(),
-    };
-    tracing_subscriber::registry().with(layer.with_filter(filter)).init();
 }

@@ -4,8 +4,16 @@
 pub mod api;
 pub mod audit;
 pub mod explain;
+pub mod json;
 pub mod kubernetes;
 pub mod lines;
 pub mod log;
 pub mod metrics;
-pub mod printable;
+pub mod migration;
+pub(crate) mod observed;
+pub mod one_line;
+
+pub use crate::printable;
+
+#[cfg(test)]
+mod hostile;

@@ -17,12 +17,14 @@ mod set;
 
 pub use self::{
     decision::{Answer, Decider, Kind, ObjectKey, Ruling},
-    effective::{ClientTls, Declared, Dialled, PortMode, Sends, identity, is_proxy_port},
+    effective::{ClientTls, Declared, Dialled, PortMode, Sends, identity, is_proxy_port, is_tunnel_port},
     pod::{MeshKind, PodMesh, PodParts},
     set::{PolicyObject, PolicySet},
 };
 
 use std::{net::IpAddr, sync::Arc};
+
+use detector_ebpf::verdict::Verdict;
 
 use self::own::TrafficException;
 use crate::{
@@ -42,12 +44,16 @@ pub struct PolicyView {
     pub sources: Option<Arc<ExpectedSources>>,
     /// What holds for the server's port.
     pub mode: Option<PortMode>,
+    /// The `PeerAuthentication` with a selector that counts for the server, where there is one.
+    pub workload_policy: Option<Arc<istio::PeerAuthentication>>,
     /// What the client is expected to send.
     pub client: Option<ClientTls>,
     /// The host of the `DestinationRule` that decided what the client sends, where one did.
     pub rule_host: Option<Box<str>>,
     /// The server of Linkerd that the port has.
     pub server: Option<Arc<str>>,
+    /// Whether a mesh's tunnel hides the real port, so that `source` is about all of the server's.
+    pub tunnelled: bool,
     /// The exceptions that are about the flow, oldest first.
     pub exceptions: Vec<Exception>,
     /// Whether identities are known at all: if not, an unknown client means nothing.
@@ -69,9 +75,11 @@ impl Default for PolicyView {
             source: Ruling::new(Answer::NoPolicy, Decider::Default("no policy applies")),
             sources: None,
             mode: None,
+            workload_policy: None,
             client: None,
             rule_host: None,
             server: None,
+            tunnelled: false,
             exceptions: Vec::new(),
             identities: true,
         }
@@ -96,21 +104,46 @@ impl PolicyView {
             (End::Service { .. }, Some(service)) => target(service, flow.port, server).unwrap_or(flow.port),
             _ => flow.port,
         };
-        let dialled = service.as_deref().and_then(|service| {
-            let port = match &flow.server {
-                End::Service { .. } => Some(flow.port),
-                _ => dialled_port(service, flow.port, server),
-            };
-            Some(Dialled { service: &service.name, port: port? })
-        });
+        let guessed = match (&service, &flow.client) {
+            (None, End::Pod { pod, .. }) if pod.proxy.mesh() == Some(MeshKind::Istio) => {
+                store.service_before(server, port)
+            }
+            _ => None,
+        };
+        let dialled = match (service.as_deref(), &guessed) {
+            (Some(service), _) => {
+                let port = match &flow.server {
+                    End::Service { .. } => Some(flow.port),
+                    _ => dialled_port(service, flow.port, server),
+                };
+                port.map(|port| Dialled { service: &service.name, port, guessed: false })
+            }
+            (None, Some((service, port))) => {
+                Some(Dialled { service: &service.name, port: *port, guessed: true })
+            }
+            (None, None) => None,
+        };
         let address = flow.client.address();
         let client = match &flow.client {
             End::Pod { pod, .. } => Some(&**pod),
             _ => None,
         };
+        let set = store.policy();
+        let view = Self::of_edge(set, client, address, server, port, dialled, flow.last_seen);
+        let tunnelled = flow.verdict == Verdict::MeshMtls
+            && server.proxy.mesh().is_some_and(|mesh| is_tunnel_port(mesh, port));
+        if !tunnelled {
+            return Self { identities, ..view };
+        }
+        let caller = client.map(identity);
+        let source = set.admits_somewhere(server, caller, address);
         Self {
             identities,
-            ..Self::of_edge(store.policy(), client, address, server, port, dialled, flow.last_seen)
+            tunnelled,
+            sources: sources(set, &source),
+            exceptions: exceptions(set, server, None, caller, address, flow.last_seen),
+            source,
+            ..view
         }
     }
 
@@ -128,25 +161,19 @@ impl PolicyView {
         let caller = client.map(identity);
         let source = set.admits(server, port, caller, address);
         let told = client.map(|client| set.client_tls(client, server, port, address, dialled));
-        let sources = source.decided_by.object().filter(|object| object.kind == Kind::ExpectedSources);
         Self {
-            sources: sources.and_then(|key| match set.object(key)? {
-                PolicyObject::ExpectedSources(object) => Some(Arc::new(object.clone())),
-                _ => None,
-            }),
+            sources: sources(set, &source),
             source,
             mode: set.mode(server, port, Some(address)),
+            workload_policy: set.peer_authentication(server),
             server: set.server(server, port).map(|server| Arc::clone(&server.meta.name.name)),
             rule_host: told.as_ref().and_then(|told| match set.object(told.decided_by.object()?)? {
                 PolicyObject::DestinationRule(rule) => Some(rule.full_host().into()),
                 _ => None,
             }),
             client: told,
-            exceptions: set
-                .exceptions(server, port, caller, address)
-                .into_iter()
-                .map(|object| Exception { expired: object.has_expired(now), object: object.clone() })
-                .collect(),
+            tunnelled: false,
+            exceptions: exceptions(set, server, Some(port), caller, address, now),
             identities: true,
         }
     }
@@ -168,6 +195,28 @@ impl PolicyView {
     }
 }
 
+/// The declaration of ours that made a ruling, where one did.
+fn sources(set: &PolicySet, ruling: &Ruling) -> Option<Arc<ExpectedSources>> {
+    let key = ruling.decided_by.object().filter(|object| object.kind == Kind::ExpectedSources)?;
+    match set.object(key)? {
+        PolicyObject::ExpectedSources(object) => Some(Arc::new(object.clone())),
+        _ => None,
+    }
+}
+
+/// The exceptions that are about an edge at `now`.
+fn exceptions(
+    set: &PolicySet,
+    server: &Pod,
+    port: Option<u16>,
+    caller: Option<istio::Identity<'_>>,
+    address: IpAddr,
+    now: Timestamp,
+) -> Vec<Exception> {
+    let found = set.exceptions(server, port, caller, address).into_iter();
+    found.map(|object| Exception { expired: object.has_expired(now), object: object.clone() }).collect()
+}
+
 /// The port of a pod behind `port` of a service.
 fn target(service: &Service, port: u16, pod: &Pod) -> Option<u16> {
     let found = service.ports.iter().find(|candidate| candidate.port == port)?;
@@ -185,7 +234,7 @@ pub(crate) fn target_number(target: &TargetPort, pod: &Pod) -> Option<u16> {
 }
 
 /// The port of a service that leads to `port` of a pod.
-fn dialled_port(service: &Service, port: u16, pod: &Pod) -> Option<u16> {
+pub(crate) fn dialled_port(service: &Service, port: u16, pod: &Pod) -> Option<u16> {
     let found = service.ports.iter().find(|candidate| target_number(&candidate.target, pod) == Some(port))?;
     Some(found.port)
 }

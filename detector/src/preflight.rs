@@ -125,7 +125,7 @@ pub fn check(facts: &Facts) -> Vec<Missing> {
     if !bpffs {
         miss(
             Weight::Note,
-            "no BPF file system at /sys/fs/bpf: bpftool finds no place to pin what it inspects",
+            "no BPF file system at /sys/fs/bpf: links and maps end with this process, and a restart is a gap",
             "Kubernetes: a hostPath volume of /sys/fs/bpf; shell: `mount -t bpf bpf /sys/fs/bpf`",
         );
     }

@@ -139,3 +139,29 @@ pub(crate) fn finding(flow: Flow) -> Finding {
         decided_by: None,
     }
 }
+
+/// Names that no output may let do what they are for.
+pub(crate) const HOSTILE: [&str; 14] = [
+    "\x1b[2J\x1b[31mred",
+    "\x1b]0;title\x07",
+    "a\nkind: Secret\nforged: true",
+    "a\r\nHTTP/1.1 200 OK\r\n\r\n",
+    "<script>alert(1)</script>",
+    "<img src=x onerror=alert(1)>\"'`",
+    "\"}],\"forged\":[{\"",
+    "a|b`c`|[d](javascript:e)",
+    "\u{202e}evil\u{2066}\u{200b}",
+    "\0nul",
+    "\u{9b}31m\u{7f}\x08\x08",
+    "../../../etc/passwd%00",
+    "{label=\"forged\"} 1\n# HELP forged",
+    LONGEST,
+];
+
+/// As long as a name may be, and a character more, so that no API server had it.
+const LONGEST: &str = concat!(
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+    "aaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaaa",
+);

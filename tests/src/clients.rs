@@ -221,6 +221,17 @@ pub fn curl_from_node(node: &Node, url: &str, options: &[&str]) -> Result<Proces
     node.spawn("curl", curl_command(node.netns().command("curl"), url, options))
 }
 
+/// Looks at the web page of the node's admin port with a browser, as `clients/page.mjs` has it.
+///
+/// # Errors
+///
+/// node or what it needs is missing.
+pub fn look_at_page(node: &Node, url: &str) -> Result<Process> {
+    let mut command = node.netns().command("node");
+    command.arg(programs().join("page.mjs")).arg(url).env("MCP_NODE_HOME", tools()?.join("node"));
+    node.spawn("page.mjs", command)
+}
+
 fn curl_command(mut command: Command, url: &str, options: &[&str]) -> Command {
     command.args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "20"]);
     command.args(options).arg(url);
@@ -264,6 +275,16 @@ impl Certificate {
         Ok(Self { folder, certificate, key })
     }
 
+    /// The certificate.
+    pub(crate) fn path(&self) -> &Path {
+        &self.certificate
+    }
+
+    /// The key.
+    pub(crate) fn key(&self) -> &Path {
+        &self.key
+    }
+
     /// The folder that holds certificate and key.
     #[must_use]
     pub fn folder(&self) -> &Path {
@@ -281,6 +302,7 @@ pub(crate) fn tools() -> Result<PathBuf> {
     found.with_context(|| format!("no folder `tools` above {}: run `cargo xtask setup`", own.display()))
 }
 
-fn programs() -> &'static Path {
+/// Where the programs that make traffic are.
+pub(crate) fn programs() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/clients"))
 }

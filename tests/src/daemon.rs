@@ -24,6 +24,9 @@ use crate::{
 /// Where the daemon serves metrics and health. The network namespace is the node's own, so the port is free.
 pub const ADMIN: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(std::net::Ipv4Addr::LOCALHOST), 9464);
 
+/// A daemon of a test leaves nothing behind, unless that is what is tested.
+const UNPINNED: &str = "--pin=none";
+
 /// Loading the programs takes the verifier a second or two on a slow machine.
 const START: Duration = Duration::from_secs(20);
 const STOP: Duration = Duration::from_secs(10);
@@ -61,7 +64,8 @@ impl<'a> Daemon<'a> {
     #[must_use]
     pub fn arguments(manifests: &Path) -> Vec<OsString> {
         let listen = ADMIN.to_string();
-        let words = ["run", "--log-flows", "--listen", &listen, "--node-name", NODE_NAME, "--manifests"];
+        let words =
+            ["run", UNPINNED, "--log-flows", "--listen", &listen, "--node-name", NODE_NAME, "--manifests"];
         words.map(OsString::from).into_iter().chain([manifests.into()]).collect()
     }
 
@@ -74,11 +78,21 @@ impl<'a> Daemon<'a> {
         Self::start_with(node, binary, &Self::arguments(manifests), log)
     }
 
+    /// [`Self::arguments`], with links and maps pinned at `pins`.
+    #[must_use]
+    pub fn pinned_arguments(manifests: &Path, pins: &Path) -> Vec<OsString> {
+        let mut arguments = Self::arguments(manifests);
+        arguments.retain(|argument| argument != UNPINNED);
+        arguments.extend(["--pin".into(), pins.into()]);
+        arguments
+    }
+
     /// The arguments of `plainsight` for a kubeconfig.
     #[must_use]
     pub fn kubernetes_arguments(kubeconfig: &Path) -> Vec<OsString> {
         let listen = ADMIN.to_string();
-        let words = ["run", "--log-flows", "--listen", &listen, "--node-name", NODE_NAME, "--kubeconfig"];
+        let words =
+            ["run", UNPINNED, "--log-flows", "--listen", &listen, "--node-name", NODE_NAME, "--kubeconfig"];
         words.map(OsString::from).into_iter().chain([kubeconfig.into()]).collect()
     }
 
@@ -108,16 +122,25 @@ impl<'a> Daemon<'a> {
         arguments: &[OsString],
         log: Option<&Path>,
     ) -> Result<Self> {
+        let mut daemon = Self::spawn(node, binary, arguments, log)?;
+        daemon.process.wait_while_running("readiness", limit, |_| {
+            Ok(get(node, "/readyz").is_ok_and(|(status, _)| status == 200).then_some(()))
+        })?;
+        Ok(daemon)
+    }
+
+    /// Starts the daemon and waits for nothing: for one that does not answer in clear, or not at all.
+    ///
+    /// # Errors
+    ///
+    /// It cannot be started.
+    pub fn spawn(node: &'a Node, binary: &Path, arguments: &[OsString], log: Option<&Path>) -> Result<Self> {
         let mut command = node.netns().command(binary);
         command.args(arguments);
         let create = |path: &Path| File::create(path).with_context(|| format!("create {}", path.display()));
         let log = log.map(create).transpose()?;
         let process = Process::spawn_logged("plainsight".to_owned(), command, log.as_ref())?;
-        let mut daemon = Self { node, process };
-        daemon.process.wait_while_running("readiness", limit, |_| {
-            Ok(get(node, "/readyz").is_ok_and(|(status, _)| status == 200).then_some(()))
-        })?;
-        Ok(daemon)
+        Ok(Self { node, process })
     }
 
     /// The process id.
@@ -222,6 +245,17 @@ impl<'a> Daemon<'a> {
         Ok(body)
     }
 
+    /// Ends the daemon as nothing can be prepared for, and gives all that it wrote.
+    ///
+    /// # Errors
+    ///
+    /// It is gone already, or it does not end in time.
+    pub fn kill(mut self) -> Result<String> {
+        self.process.signal(Signal::SIGKILL)?;
+        self.process.wait(STOP)?;
+        Ok(self.output())
+    }
+
     /// What the JSON API answers to `GET path`, if it answers with success.
     ///
     /// # Errors
@@ -240,12 +274,25 @@ impl<'a> Daemon<'a> {
     /// # Errors
     ///
     /// It does not end in time, or not with success.
-    pub fn stop(mut self) -> Result<String> {
+    pub fn stop(self) -> Result<String> {
+        Ok(self.end()?.output())
+    }
+
+    /// [`Self::stop`], for the flows and findings that it wrote.
+    ///
+    /// # Errors
+    ///
+    /// It does not end in time, or not with success.
+    pub fn stop_with_records(self) -> Result<Vec<Record>> {
+        Ok(self.end()?.records())
+    }
+
+    fn end(mut self) -> Result<Self> {
         let status = self.process.terminate(STOP)?;
         if !status.success() {
             bail!("plainsight ended with {status} on SIGTERM\n{}", self.output());
         }
-        Ok(self.output())
+        Ok(self)
     }
 }
 

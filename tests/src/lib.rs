@@ -5,11 +5,13 @@
 //! say in one line what went wrong.
 
 pub mod apiserver;
+pub mod bpffs;
 pub mod clients;
 pub mod daemon;
 pub mod exchange;
 pub mod frames;
 pub mod manifests;
+pub mod mesh;
 pub mod metrics;
 pub mod nat;
 pub mod netns;
@@ -21,4 +23,5 @@ pub mod raw;
 pub mod record;
 pub mod scenario;
 pub mod soak;
+pub mod vm;
 pub mod wait;

@@ -51,6 +51,12 @@ metadata:
     for (key, value) in &spec.labels {
         line(&mut text, format_args!("    {key}: \"{value}\""));
     }
+    if !spec.annotations.is_empty() {
+        line(&mut text, format_args!("  annotations:"));
+    }
+    for (key, value) in &spec.annotations {
+        line(&mut text, format_args!("    {key}: {value:?}"));
+    }
     line(&mut text, format_args!("spec:"));
     line(&mut text, format_args!("  nodeName: {NODE_NAME}"));
     line(&mut text, format_args!("  serviceAccountName: {}", spec.service_account));
@@ -60,6 +66,9 @@ metadata:
     }
     for (name, port) in &spec.ports {
         line(&mut text, format_args!("    - name: {name}\n      containerPort: {port}"));
+    }
+    for name in &spec.containers {
+        line(&mut text, format_args!("  - name: {name}\n    image: example.invalid/{name}"));
     }
     let (ipv4, ipv6) = (plan.ipv4(), plan.ipv6());
     line(

@@ -39,8 +39,12 @@ pub struct PodSpec {
     pub service_account: String,
     /// Its labels.
     pub labels: BTreeMap<String, String>,
+    /// Its annotations.
+    pub annotations: BTreeMap<String, String>,
     /// Its container's ports, by name.
     pub ports: BTreeMap<String, u16>,
+    /// Names of its other containers, such as a mesh's proxy.
+    pub containers: Vec<String>,
 }
 
 impl PodSpec {
@@ -52,7 +56,9 @@ impl PodSpec {
             name: name.to_owned(),
             service_account: "default".to_owned(),
             labels: BTreeMap::from([("app".to_owned(), name.to_owned())]),
+            annotations: BTreeMap::new(),
             ports: BTreeMap::new(),
+            containers: Vec::new(),
         }
     }
 
@@ -67,6 +73,20 @@ impl PodSpec {
     #[must_use]
     pub fn label(mut self, key: &str, value: &str) -> Self {
         self.labels.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Adds an annotation.
+    #[must_use]
+    pub fn annotation(mut self, key: &str, value: &str) -> Self {
+        self.annotations.insert(key.to_owned(), value.to_owned());
+        self
+    }
+
+    /// Adds a container.
+    #[must_use]
+    pub fn container(mut self, name: &str) -> Self {
+        self.containers.push(name.to_owned());
         self
     }
 

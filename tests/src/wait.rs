@@ -2,6 +2,7 @@
 //! orderly end are over when the user interrupts.
 
 use std::{
+    env,
     sync::OnceLock,
     thread,
     time::{Duration, Instant},
@@ -17,6 +18,15 @@ static INTERRUPTED: OnceLock<fn() -> bool> = OnceLock::new();
 /// Names the question whether the user asked to stop, which every wait then asks. The first call counts.
 pub fn end_when(interrupted: fn() -> bool) {
     INTERRUPTED.get_or_init(|| interrupted);
+}
+
+/// How many times longer than on a usual machine every wait may take: `PLAINSIGHT_PATIENCE`, for machines
+/// whose processor is emulated.
+#[must_use]
+pub fn patience() -> u32 {
+    static PATIENCE: OnceLock<u32> = OnceLock::new();
+    let read = || env::var("PLAINSIGHT_PATIENCE").ok()?.parse().ok();
+    *PATIENCE.get_or_init(|| read().unwrap_or(1))
 }
 
 fn interrupted() -> bool {
@@ -52,6 +62,7 @@ pub(crate) fn regardless<T>(
     limit: Duration,
     mut probe: impl FnMut() -> Result<Option<T>>,
 ) -> Result<T> {
+    let limit = limit * patience();
     let deadline = Instant::now() + limit;
     loop {
         if let Some(value) = probe().with_context(|| format!("wait for {what}"))? {

@@ -388,6 +388,57 @@ fn the_trust_domain_is_discovered() {
 }
 
 #[test]
+fn the_meshes_configuration_is_read_and_what_becomes_of_it() {
+    let config = |namespace: &str, name: &str, key: &str, text: &str| {
+        json!({
+            "apiVersion": "v1",
+            "kind": "ConfigMap",
+            "metadata": { "name": name, "namespace": namespace },
+            "data": { key: text },
+        })
+    };
+    let mesh = "rootNamespace: mesh-root\ntrustDomain: corp.example\ntrustDomainAliases: [old.example]\n";
+    let values = "identityTrustDomain: linkerd.example\nproxy: {defaultInboundPolicy: all-authenticated}\n";
+    let server = server();
+    server.apply_all([
+        config("istio-system", "istio", "mesh", mesh),
+        config("linkerd", "linkerd-config", "values", values),
+    ]);
+    let rig = Rig::synced(server);
+    let root = || rig.store.read().policy().mesh_config().root_namespace.to_string();
+    rig.eventually("Istio's root namespace", || root() == "mesh-root");
+    assert!(rig.store.read().policy().mesh_config().is_own("old.example"));
+    let linkerd = || rig.store.read().policy().linkerd_config().clone();
+    rig.eventually("Linkerd's trust domain", || &*linkerd().trust_domain == "linkerd.example");
+    assert_eq!(linkerd().default_policy.as_str(), "all-authenticated");
+
+    // What cannot be read leaves what was known, and is said with its field.
+    rig.server.apply(config("istio-system", "istio", "mesh", "enableAutoMtls: 17\n"));
+    rig.eventually("a word of it", || logged("data.mesh.enableAutoMtls") > 0);
+    assert_eq!(root(), "mesh-root");
+    // So does a refusal.
+    rig.server.fault(Match::resource("configmaps"), Fault::Forbidden);
+    rig.server.apply(config("istio-system", "istio", "mesh", "rootNamespace: other\n"));
+    thread::sleep(Duration::from_millis(300));
+    assert_eq!(root(), "mesh-root");
+    rig.server.heal();
+    rig.eventually("the new root namespace", || root() == "other");
+
+    rig.server.delete("configmaps", "istio-system", "istio");
+    rig.eventually("Istio's default", || root() == "istio-system");
+    // A revision has a configuration of its own.
+    rig.server.apply_all([
+        json!({
+            "apiVersion": "v1",
+            "kind": "Namespace",
+            "metadata": { "name": "mcp", "labels": { "istio.io/rev": "canary" } },
+        }),
+        config("istio-system", "istio-canary", "mesh", "rootNamespace: canary-root\n"),
+    ]);
+    rig.eventually("the revision's root namespace", || root() == "canary-root");
+}
+
+#[test]
 fn nothing_is_left_open() {
     let mut rig = Rig::synced(server());
     let watches = rig.server.open_watches();

@@ -56,10 +56,33 @@ fn is_plaintext(record: &Record) -> bool {
     record.text("verdict") == "plaintext" || record.text("id").starts_with("plaintext")
 }
 
-/// How many of our programs sit on a hook of the pod's host interface.
+/// How many of our programs sit on a hook of the pod's host interface: as TCX links, or before Linux 6.6 as
+/// filters.
 fn attached(node: &Node, pod: &Pod, hook: TcAttachType) -> usize {
     let interface = pod.plan().interface();
-    node.netns().run(|| Ok(SchedClassifier::query_tcx(&interface, hook)?.1.len())).unwrap()
+    let links = node.netns().run(|| Ok(SchedClassifier::query_tcx(&interface, hook)));
+    if let Ok((_, links)) = links.unwrap() {
+        return links.len();
+    }
+    let (direction, name) = match hook {
+        TcAttachType::Ingress => ("ingress", "detect_ingress"),
+        _ => ("egress", "detect_egress"),
+    };
+    let mut tc = node.netns().command("tc");
+    tc.args(["filter", "show", "dev", &interface, direction]);
+    let filters = node.spawn("tc", tc).unwrap().succeed(WORD).unwrap();
+    filters.matches(name).count()
+}
+
+/// The hook that the daemon says its programs sit on.
+fn hook_in_use(daemon: &Daemon<'_>) -> String {
+    let metrics = daemon.metrics().unwrap();
+    let of = |line: &str| {
+        let (hook, count) =
+            line.strip_prefix("plainsight_interfaces_attached{hook=\"")?.split_once("\"} ")?;
+        (count != "0").then(|| hook.to_owned())
+    };
+    metrics.lines().find_map(of).unwrap()
 }
 
 #[test]
@@ -195,6 +218,7 @@ fn sigterm_ends_the_daemon_cleanly_and_takes_its_programs_off_the_interfaces() {
     for hook in hooks {
         assert_eq!(attached(&pair.node, &pair.server, hook), 1, "{hook:?}, running");
     }
+    println!("attached by {}", hook_in_use(&daemon));
     daemon.stop().unwrap();
     for hook in hooks {
         assert_eq!(attached(&pair.node, &pair.server, hook), 0, "{hook:?}, ended");

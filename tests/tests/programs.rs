@@ -33,6 +33,11 @@ use kernel::Kernel;
 /// A test run takes no more than a page, and captures hold what the hook saw: segments of many times this.
 const SEGMENT: usize = 1448;
 
+/// The kernel that `verifier.baseline` is measured on.
+const BASELINE: &str = "6.18.";
+/// A million is the kernel's limit.
+const MOST_INSTRUCTIONS: u32 = 900_000;
+
 /// Frames of a capture, which was taken at the interface of the server's pod.
 fn capture(name: &str) -> Vec<Passed> {
     let server = Ipv4Addr::new(10, 244, 1, 2).octets();
@@ -70,15 +75,22 @@ fn every_program_loads_within_its_budget_of_instructions() {
         .map(|line| line.split_once(' ').unwrap())
         .map(|(name, count)| (name, count.parse().unwrap()))
         .collect();
+    let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap();
     let mut kernel = Kernel::load(0);
     for name in [names::DETECT_INGRESS, names::DETECT_EGRESS, names::EXPIRE] {
         let Some(count) = kernel.verified_instructions(name) else {
             eprintln!("{name}: this kernel does not say how many instructions it verified");
             continue;
         };
-        let budget = baseline[name] + baseline[name] / 10;
+        // Verifiers differ; the baseline is one kernel's. Where it is another, what counts is the room to the
+        // million at which each gives up.
+        let budget = if release.starts_with(BASELINE) {
+            baseline[name] + baseline[name] / 10
+        } else {
+            MOST_INSTRUCTIONS
+        };
         println!("{name}: {count} instructions verified, {} in the baseline", baseline[name]);
-        assert!(count <= budget, "{name}: {count} instructions, over 10 % more than {}", path.display());
+        assert!(count <= budget, "{name}: {count} instructions, over {budget}: see {}", path.display());
     }
 }
 

@@ -167,6 +167,14 @@ fn the_daemon_uses_every_right_of_its_role_and_no_other_while_it_writes_of_what_
 }
 
 #[test]
+fn the_role_that_is_deployed_is_the_one_that_is_used() {
+    let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize");
+    let roles = ["base/clusterrole.yaml", "components/istio/mesh-istio.yaml"];
+    let deployed: BTreeSet<Right> = roles.iter().flat_map(|file| rights(&deploy.join(file))).collect();
+    assert_eq!(deployed, expected());
+}
+
+#[test]
 fn detection_goes_on_while_the_api_refuses_every_write() {
     if !netns::require_root() {
         return;

@@ -7,7 +7,7 @@ use anyhow::Result;
 use crate::{
     bench,
     ebpf::{Flavour, Tools},
-    process, setup, test,
+    manifests, process, setup, test,
     workspace::{self, Workspace},
 };
 
@@ -22,6 +22,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         ("clippy (host)", &|| cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
         ("clippy (BPF)", &|| clippy_bpf(workspace)),
         ("docs", &|| docs(workspace)),
+        ("manifests", &|| manifests::run(workspace, true)),
         ("tests", &|| test::run(workspace, &[])),
     ];
 

@@ -20,6 +20,11 @@ const TARGET: &str = "bpfel-unknown-none";
 /// The name of the object's binary target.
 pub(crate) const OBJECT: &str = "detector-bpf";
 
+/// Without it the linker has LLVM call `memcpy` and `memset`, which go byte by byte, for the shortest copy too.
+/// Calls cost old verifiers dear: those of Linux 5.10 and 6.1 cannot trace a value back over one, and then take
+/// every state for one of its own.
+const INLINE_COPIES: &str = "-Clink-arg=--disable-expand-memcpy-in-order";
+
 /// What the object is built for. Both are fully optimised, for the verifier's sake.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(crate) enum Flavour {
@@ -129,9 +134,29 @@ pub(crate) enum CoreSource {
     Unpacked(PathBuf),
 }
 
+/// Where cargo keeps what it downloaded.
+pub(crate) fn cargo_home() -> Result<PathBuf> {
+    let home = || Some(PathBuf::from(env::var_os("HOME")?).join(".cargo"));
+    env::var_os("CARGO_HOME").map(PathBuf::from).or_else(home).context("neither CARGO_HOME nor HOME is set")
+}
+
+/// Flags by which the folders of this machine are called something else in what is built, so that it is the
+/// same wherever that was. The compiler takes the last that fits.
+pub(crate) fn remap(root: &Path, sysroot: &Path) -> Result<Vec<String>> {
+    let folders = [
+        (root.to_owned(), "/plainsight"),
+        (tools(root), "/rust"),
+        (cargo_home()?.join("registry/src"), "/crates"),
+        (sysroot.join("lib/rustlib/src/rust"), "/rust"),
+    ];
+    let flag = |(from, to): &(PathBuf, _)| format!("--remap-path-prefix={}={to}", from.display());
+    Ok(folders.iter().map(flag).collect())
+}
+
 /// Everything that building for BPF takes.
 pub(crate) struct Tools {
     root: PathBuf,
+    remap: Vec<String>,
     linker: PathBuf,
     core_source: CoreSource,
 }
@@ -146,7 +171,8 @@ impl Tools {
         let Some(linker) = compiler.linker(root)? else {
             bail!("no bpf-linker for LLVM {}: run `cargo xtask setup`", compiler.llvm_major);
         };
-        Ok(Self { root: root.to_owned(), linker, core_source })
+        let remap = remap(root, &compiler.sysroot)?;
+        Ok(Self { root: root.to_owned(), remap, linker, core_source })
     }
 
     /// A cargo command (`build`, `clippy`) on the programs, for BPF.
@@ -168,7 +194,8 @@ impl Tools {
         let linker = format!("-Clinker={}", self.linker.display());
         // BTF is made from the debug information. Debug assertions are there for logging: with core's own
         // checks for undefined behaviour the flavours would differ in stack and size, and tests see one only.
-        let flags = ["-Cdebuginfo=2", "-Zub-checks=no", &linker, "-Clink-arg=--btf"];
+        let flags = ["-Cdebuginfo=2", "-Zub-checks=no", &linker, "-Clink-arg=--btf", INLINE_COPIES];
+        let flags: Vec<&str> = flags.into_iter().chain(self.remap.iter().map(String::as_str)).collect();
         command.env("CARGO_ENCODED_RUSTFLAGS", flags.join("\u{1f}"));
         command.arg(verb).args(["--package", PACKAGE, "--bin", OBJECT, "--target", TARGET]);
         command.args(["-Z", "build-std=core", "--profile", flavour.profile()]);

@@ -15,10 +15,15 @@ mod build;
 mod ci;
 mod demo;
 mod ebpf;
+mod image;
 mod interrupt;
+mod json;
+mod kind;
+mod manifests;
 mod process;
 mod setup;
 mod test;
+mod vm;
 mod workspace;
 
 /// `sysexits.h`: the command was used wrongly.
@@ -64,6 +69,32 @@ enum Command {
         quick: bool,
         /// Groups of rows to measure [default: all]; `list` names them
         names: Vec<String>,
+    },
+    /// Boot the kernels that Plainsight is claimed for in virtual machines, and run in them what loads programs (root)
+    Vm {
+        /// Kernels, such as 5.10 [default: all]
+        versions: Vec<String>,
+    },
+    /// Render the Helm chart into the kustomize base and check all of deploy/ with Helm, kubectl and schemas
+    Manifests {
+        /// Write nothing: fail if what is there is not what is rendered
+        #[arg(long)]
+        check: bool,
+    },
+    /// Make the container image as an OCI archive, with its SBOM beside it, under target/image
+    Image {
+        /// What it is to run on [default: this machine's]
+        #[arg(long)]
+        arch: Option<image::binary::Architecture>,
+        /// Build it a second time elsewhere, compare the bytes, and run the demo's scenario with it (root)
+        #[arg(long)]
+        check: bool,
+    },
+    /// Deploy the image in a cluster of kind and assert what the demo asserts (needs Docker and kind)
+    Kind {
+        /// Leave the cluster running
+        #[arg(long)]
+        keep: bool,
     },
     /// Run what CI runs: format, lints, docs, tests
     Ci,
@@ -111,6 +142,13 @@ fn run(command: Command) -> Result<()> {
             let flags = flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_owned());
             bench::run(&workspace, &flags.chain(names).collect::<Vec<_>>())
         }
+        Command::Vm { versions } => vm::run(&workspace, &versions),
+        Command::Manifests { check } => manifests::run(&workspace, check),
+        Command::Image { arch, check } => {
+            let architecture = arch.unwrap_or(image::binary::Architecture::own());
+            image::run(&workspace, &image::Options { architecture, check }).map(drop)
+        }
+        Command::Kind { keep } => kind::run(&workspace, keep),
         Command::Ci => ci::run(&workspace),
     }
 }

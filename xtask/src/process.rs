@@ -56,13 +56,18 @@ pub(crate) fn quiet(what: &str, command: &mut Command, log: &Path) -> Result<()>
 
 /// What a command prints, if it succeeds.
 pub(crate) fn output(command: &mut Command) -> Result<String> {
+    output_bytes(command).map(|bytes| String::from_utf8_lossy(&bytes).into_owned())
+}
+
+/// [`output`], of a command that does not print text.
+pub(crate) fn output_bytes(command: &mut Command) -> Result<Vec<u8>> {
     interrupt::check()?;
     let output = command.output().with_context(|| format!("run {}", name(command)))?;
     if !output.status.success() {
         let errors = String::from_utf8_lossy(&output.stderr);
         bail!("{}: {}: {}", name(command), output.status, errors.trim());
     }
-    Ok(String::from_utf8_lossy(&output.stdout).into_owned())
+    Ok(output.stdout)
 }
 
 /// Runs a step under its name, and says how long it took.

@@ -9,8 +9,9 @@ use anyhow::{Result, bail};
 
 use crate::{ebpf::Compiler, interrupt, workspace::Workspace};
 
-mod apt;
+pub(crate) mod apt;
 mod bpf_linker;
+pub(crate) mod kubernetes;
 mod node;
 mod programs;
 mod prometheus;
@@ -44,6 +45,19 @@ pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {
 /// Gets what building for BPF takes.
 pub(crate) fn ensure_ebpf(workspace: &Workspace) -> Result<()> {
     ensure_each(workspace, &EBPF)
+}
+
+/// Gets everything, and what virtual machines take.
+pub(crate) fn ensure_vm(workspace: &Workspace) -> Result<()> {
+    let all: Vec<Concern> = [programs::ensure_vm as Concern].into_iter().chain(RUN).chain(EBPF).collect();
+    ensure_each(workspace, &all)
+}
+
+/// Gets what the manifests are rendered and checked with, and what building plainsight takes.
+pub(crate) fn ensure_manifests(workspace: &Workspace) -> Result<()> {
+    let concerns: Vec<Concern> =
+        [programs::ensure as Concern, kubernetes::ensure].into_iter().chain(EBPF).collect();
+    ensure_each(workspace, &concerns)
 }
 
 fn ensure_each(workspace: &Workspace, concerns: &[Concern]) -> Result<()> {

@@ -33,6 +33,11 @@ impl Workspace {
         ebpf::tools(&self.root)
     }
 
+    /// What is built lies here.
+    pub(crate) fn target(&self) -> PathBuf {
+        ebpf::target(&self.root)
+    }
+
     /// A binary of the dev profile.
     pub(crate) fn binary(&self, name: &str) -> PathBuf {
         ebpf::target(&self.root).join("debug").join(name)

@@ -4,14 +4,14 @@
 //! of the state that the byte led to before, so that a word that breaks off goes on exactly as if it had
 //! never been begun; that is the subset construction, for the case that matters here.
 
-use super::{CLASSES, CLOSES, OPENS, STATE_SHIFT, STATES, TOKEN};
+use super::{CLASSES, CLOSES, OPENS, STATE_SHIFT, STATES, TOKEN, TRANSITIONS};
 
 /// The finished table.
 pub(super) struct Table {
     /// Class of each byte.
     pub(super) class: [u8; 256],
     /// Transitions: a row of classes for each state, one after the other.
-    pub(super) next: [u32; CLASSES * STATES],
+    pub(super) next: [u32; TRANSITIONS],
     /// Token of each state, 0 for none.
     pub(super) token: [u8; STATES],
 }
@@ -180,7 +180,7 @@ impl Builder {
 
     /// The table, with every transition marked by what its target is.
     pub(super) const fn finish(self) -> Table {
-        let mut next = [0; CLASSES * STATES];
+        let mut next = [0; TRANSITIONS];
         let mut state = 0;
         while state < self.states as usize {
             let mut class = 0;

@@ -143,8 +143,14 @@ fn len(context: *mut __sk_buff) -> u32 {
 
 #[inline(always)]
 fn block(context: *mut __sk_buff, at: u32, len: u32, into: &mut [u8; BLOCK]) -> bool {
+    // The helper takes no length of 0. A comparison with 0 for equality tells the verifiers of Linux 5.10 and
+    // 6.1 nothing, and one for order does.
     let len = opaque(len as usize);
-    if len == 0 || len > BLOCK {
+    if len.cast_signed() < 1 {
+        return false;
+    }
+    let len = opaque(len);
+    if len > BLOCK {
         return false;
     }
     // SAFETY: the context is valid and `into` has room for `len` bytes, by the check above.

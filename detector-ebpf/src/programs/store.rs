@@ -79,6 +79,17 @@ pub(super) fn header_room() -> Option<&'static mut [u8; HEADER_ROOM]> {
     scratch().map(|scratch| &mut scratch.header)
 }
 
+/// Copies a hello word by word. As a whole it would go over the stack, which has no room for it.
+#[inline(always)]
+fn copy(from: *const Hello, to: &mut Hello) {
+    const { assert!(size_of::<Hello>().is_multiple_of(8) && align_of::<Hello>() == 8) };
+    let (from, to) = (from.cast::<u64>(), (&raw mut *to).cast::<u64>());
+    for word in 0..size_of::<Hello>() / 8 {
+        // SAFETY: both are hellos, of so many words, and a map's value lives until after the program has ended.
+        unsafe { to.add(word).write_volatile(from.add(word).read_volatile()) };
+    }
+}
+
 /// The maps, as they are seen from one packet.
 pub(super) struct Maps {
     context: *mut __sk_buff,
@@ -211,8 +222,7 @@ impl Store for Maps {
         if scratch.work.reads_hello()
             && let Some(hello) = HELLOS.get_ptr(key)
         {
-            // SAFETY: as for flows.
-            scratch.work.record.hello = unsafe { *hello };
+            copy(hello, &mut scratch.work.record.hello);
         }
         for _ in 0..STEPS {
             if len == 0 {

@@ -1,16 +1,21 @@
 //! Owns the JSON API: `/api/v1/…`, as the lines have it.
 
-use std::{sync::Arc, time::Duration};
+use std::{
+    sync::Arc,
+    time::{Duration, SystemTime, UNIX_EPOCH},
+};
 
 use bytes::Bytes;
-use hyper::{Method, StatusCode};
+use http_body_util::{BodyExt as _, Limited};
+use hyper::{Method, Request, StatusCode, body::Incoming};
 use tokio::sync::OwnedSemaphorePermit;
 
 use super::{
+    access::Peer,
     flows::Silent,
     pages::{Pages, Sources},
     query::{QueryError, Window},
-    reply::{Reply, busy, json, not_allowed, refusal},
+    reply::{Reply, busy, json, not_allowed, refusal, text},
 };
 use crate::{
     cluster::kubernetes::Health,
@@ -24,6 +29,12 @@ const TURN: Duration = Duration::from_secs(5);
 
 /// What stands below `/api/`.
 const RESOURCES: [&str; 4] = ["v1/node", "v1/flows", "v1/findings", "v1/coverage"];
+
+/// What is logged: read and written as text.
+const LOG_FILTER: &str = "v1/log-filter";
+
+/// How long a log filter may be.
+const LOG_FILTER_BYTES: usize = 4096;
 
 /// Why there is no answer.
 enum Failure {
@@ -58,16 +69,30 @@ impl AsRef<[u8]> for Held {
 }
 
 impl Pages {
-    pub(super) async fn api(self: Arc<Self>, method: &Method, resource: &str, query: Option<&str>) -> Reply {
-        if !RESOURCES.contains(&resource) {
+    pub(super) async fn api(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Reply {
+        let (method, headers) = (request.method(), request.headers());
+        let resource = request.uri().path().trim_start_matches("/api/").to_owned();
+        let change = method == Method::PUT && resource == LOG_FILTER;
+        let guard = &self.guard;
+        let allowed = if change { guard.may_change(peer, headers) } else { guard.may_read(peer, headers) };
+        if let Err(refused) = allowed {
+            return refused.reply();
+        }
+        if change {
+            return self.change_log(request.into_body()).await;
+        }
+        if resource != LOG_FILTER && !RESOURCES.contains(&resource.as_str()) {
             return refusal(StatusCode::NOT_FOUND, &format!("not found: try {}", RESOURCES.join(", ")));
         }
         if method != Method::GET && method != Method::HEAD {
-            return not_allowed("GET, HEAD");
+            return not_allowed(if resource == LOG_FILTER { "GET, HEAD, PUT" } else { "GET, HEAD" });
+        }
+        if resource == LOG_FILTER {
+            return text(StatusCode::OK, self.sources.log.current() + "\n");
         }
         let turn = tokio::time::timeout(TURN, Arc::clone(&self.answers).acquire_owned()).await;
         let Ok(Ok(turn)) = turn else { return busy("too many answers are being read: try again") };
-        match self.body(resource, query).await {
+        match self.body(&resource, request.uri().query()).await {
             Ok(body) => json(StatusCode::OK, Bytes::from_owner(Held { body, _turn: turn })),
             Err(Failure::Query(error)) => refusal(StatusCode::BAD_REQUEST, &error.to_string()),
             Err(Failure::Silent) => busy("detection has not begun, or is stuck: see /readyz and /healthz"),
@@ -79,6 +104,24 @@ impl Pages {
         }
     }
 
+    /// Takes the log filter that a request brings.
+    async fn change_log(&self, body: Incoming) -> Reply {
+        let Ok(body) = Limited::new(body, LOG_FILTER_BYTES).collect().await else {
+            return refusal(StatusCode::PAYLOAD_TOO_LARGE, "a filter has at most 4 KiB");
+        };
+        let body = body.to_bytes();
+        let Ok(filter) = std::str::from_utf8(&body).map(str::trim) else {
+            return refusal(
+                StatusCode::BAD_REQUEST,
+                "a filter is text, such as `info,detector::flows=debug`",
+            );
+        };
+        match self.sources.log.set(filter) {
+            Ok(()) => text(StatusCode::OK, self.sources.log.current() + "\n"),
+            Err(error) => refusal(StatusCode::BAD_REQUEST, &format!("{filter:?}: {error}")),
+        }
+    }
+
     async fn body(self: Arc<Self>, resource: &str, query: Option<&str>) -> Result<Vec<u8>, Failure> {
         let window = Window::read(query)?;
         let of_flows = matches!(resource, "v1/flows" | "v1/findings");
@@ -86,6 +129,12 @@ impl Pages {
         let total = flows.len();
         let first = flows.partition_point(|(id, _)| id.number() <= window.after);
         flows.drain(..first);
+        if resource == "v1/findings" {
+            // A finding stands for a while after the last of its traffic, here as in the metrics.
+            let began = SystemTime::now() - self.sources.finding_window;
+            let began = began.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
+            flows.retain(|(_, flow)| u128::from(flow.last_seen.0) >= began);
+        }
         let page = Page::new(window.limit);
         let write: Box<dyn FnOnce() -> serde_json::Result<Vec<u8>> + Send> = match resource {
             "v1/flows" => {

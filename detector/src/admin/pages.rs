@@ -3,21 +3,23 @@
 use std::{
     fmt,
     sync::{Arc, OnceLock},
-    time::SystemTime,
+    time::{Duration, SystemTime},
 };
 
-use hyper::{Method, Request, StatusCode};
+use hyper::{Method, Request, StatusCode, body::Incoming};
 use tokio::sync::Semaphore;
 
 use super::{
-    access::Peer,
+    access::{Guard, Peer},
     flows::FlowReader,
-    reply::{Reply, not_allowed, refusal, text, typed},
+    page::page,
+    reply::{Reply, not_allowed, text, typed},
 };
 use crate::{
     cluster::{SharedStore, kubernetes::Health},
     coverage::Coverage,
     findings::Rules,
+    logging::LogFilter,
     outputs::{api::Api, lines::Lines, metrics::Metrics},
     readiness::{Heartbeat, Readiness},
 };
@@ -42,8 +44,12 @@ pub struct Sources {
     pub flows: FlowReader,
     /// What is a finding.
     pub rules: Rules,
+    /// How long after the last of its traffic a finding stands.
+    pub finding_window: Duration,
     /// How flows and findings are written.
     pub lines: Lines,
+    /// What is logged.
+    pub log: LogFilter,
 }
 
 impl fmt::Debug for Sources {
@@ -56,6 +62,7 @@ impl fmt::Debug for Sources {
 #[derive(Debug)]
 pub(super) struct Pages {
     pub(super) sources: Sources,
+    pub(super) guard: Guard,
     pub(super) api: Api,
     pub(super) started: SystemTime,
     /// Answers of the API that are being made or sent: each may be of some megabytes.
@@ -66,35 +73,37 @@ impl Pages {
     /// Answers of the API at once, so that readers that never read hold memory of a few pages at most.
     const ANSWERS: usize = 4;
 
-    pub(super) fn new(sources: Sources) -> Self {
+    pub(super) fn new(sources: Sources, guard: Guard) -> Self {
         let api = Api::new(sources.lines.clone(), &sources.node);
         let answers = Arc::new(Semaphore::new(Self::ANSWERS));
-        Self { sources, api, started: SystemTime::now(), answers }
+        Self { sources, guard, api, started: SystemTime::now(), answers }
     }
 
-    pub(super) async fn answer<B>(self: Arc<Self>, request: &Request<B>, peer: Peer) -> Reply {
-        let (path, query) = (request.uri().path(), request.uri().query());
-        let resource = path.strip_prefix("/api/");
-        if resource.is_none() && !["/metrics", "/healthz", "/readyz"].contains(&path) {
+    pub(super) async fn answer(self: Arc<Self>, request: Request<Incoming>, peer: Peer) -> Reply {
+        let path = request.uri().path();
+        if path.starts_with("/api/") {
+            return self.api(request, peer).await;
+        }
+        if !["/", "/metrics", "/healthz", "/readyz"].contains(&path) {
             return text(
                 StatusCode::NOT_FOUND,
                 "not found: try /metrics, /healthz, /readyz or /api/v1/node\n",
             );
         }
-        if let Some(resource) = resource {
-            if let Err(refused) = peer.may_read(request.headers()) {
-                return refusal(StatusCode::FORBIDDEN, refused.as_str());
-            }
-            return Self::api(self, request.method(), resource, query).await;
-        }
         if request.method() != Method::GET && request.method() != Method::HEAD {
             return not_allowed("GET, HEAD");
         }
+        let headers = request.headers();
         match path {
-            "/metrics" => self.metrics(),
+            "/" => page(),
+            "/metrics" => match self.guard.may_scrape(peer, headers) {
+                Ok(()) => self.metrics(),
+                Err(refused) => refused.reply(),
+            },
             "/readyz" => {
-                let verbose = query.is_some_and(|query| query.split('&').any(|key| key == "verbose"));
-                self.ready(verbose && peer.may_read(request.headers()).is_ok())
+                let query = request.uri().query().unwrap_or_default();
+                let verbose = query.split('&').any(|key| key == "verbose");
+                self.ready(verbose && self.guard.may_read(peer, headers).is_ok())
             }
             _ => self.alive(),
         }

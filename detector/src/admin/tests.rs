@@ -3,6 +3,7 @@
 use std::{
     net::SocketAddr,
     sync::{Arc, OnceLock},
+    time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
 use serde_json::{Value, json};
@@ -18,7 +19,8 @@ use crate::{
     cluster::{SharedStore, TrustDomain, objects::Object},
     coverage::Coverage,
     findings::Rules,
-    flows::FlowId,
+    flows::{Flow, FlowId, Timestamp},
+    logging::LogFilter,
     outputs::{
         lines::Lines,
         metrics::{KernelReading, Metrics},
@@ -42,14 +44,16 @@ fn sources(readiness: &Readiness) -> (Sources, mpsc::Receiver<FlowsQuestion>) {
         watches: Arc::new(OnceLock::new()),
         flows,
         rules: Rules::default(),
+        finding_window: Duration::from_secs(600),
         lines: Lines::new(TrustDomain::new(None)),
+        log: LogFilter::detached("info"),
     };
     (sources, questions)
 }
 
 /// Serves `sources` until the token is cancelled.
 async fn serve(sources: Sources) -> (SocketAddr, CancellationToken) {
-    let admin = Admin::bind(([127, 0, 0, 1], 0).into(), sources).await.unwrap();
+    let admin = Admin::bind(([127, 0, 0, 1], 0).into(), sources, None, None).await.unwrap();
     let address = admin.address().unwrap();
     let cancel = CancellationToken::new();
     tokio::spawn(admin.run(cancel.clone()));
@@ -62,8 +66,13 @@ async fn start(readiness: &Readiness) -> (SocketAddr, CancellationToken) {
     tokio::spawn(async move {
         while let Some(asked) = questions.recv().await {
             // In no order, as the flows are kept.
-            let flow = |number, client| (FlowId::of(number), Arc::new(testing::flow(client)));
-            let _gone = asked.send(vec![flow(8, "second"), flow(3, "first")]);
+            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
+            let flow = |number, client, age: Duration| {
+                let last_seen = Timestamp(u64::try_from(now - age.as_nanos()).unwrap());
+                (FlowId::of(number), Arc::new(Flow { last_seen, ..testing::flow(client) }))
+            };
+            let (fresh, stale) = (Duration::from_secs(10), Duration::from_secs(700));
+            let _gone = asked.send(vec![flow(8, "second", stale), flow(3, "first", fresh)]);
         }
     });
     serve(sources).await
@@ -147,6 +156,8 @@ async fn the_api_tells_flows_findings_coverage_and_the_node() {
     let findings = body(&ask(address, "GET /api/v1/findings").await, 200);
     let first = &findings["findings"][0];
     assert_eq!((&first["id"], &first["client"]["pod"]), (&json!("plaintext-mcp"), &json!("first")));
+    // What has had no traffic for a while stands no more.
+    assert!(findings["findings"].as_array().unwrap().iter().all(|row| row["client"]["pod"] == "first"));
 
     let coverage = body(&ask(address, "GET /api/v1/coverage").await, 200);
     assert_eq!(
@@ -165,6 +176,22 @@ async fn the_api_is_not_for_a_page_that_gave_its_name_our_address() {
         assert!(refused["error"].as_str().unwrap().contains("Host"), "{refused}");
     }
     assert!(ask_as(address, "GET /healthz", "evil.example").await.ends_with("ok\n"));
+}
+
+#[tokio::test]
+async fn the_page_is_held_to_itself_and_its_nonce_is_never_the_same() {
+    let (address, _cancel) = start(&Readiness::default()).await;
+    let nonce = |answer: &str| {
+        let (head, body) = answer.split_once("\r\n\r\n").unwrap();
+        assert!(head.contains("\r\ncontent-type: text/html; charset=utf-8\r\n"), "{head}");
+        assert!(head.contains("default-src 'none'; script-src 'nonce-"), "{head}");
+        let nonce = body.split_once("<script nonce=\"").unwrap().1.split_once('"').unwrap().0;
+        assert!(nonce.len() == 32 && head.contains(&format!("style-src 'nonce-{nonce}'")), "{head}");
+        assert!(!body.contains("{nonce}") && !body.contains("{style}") && !body.contains("{script}"));
+        nonce.to_owned()
+    };
+    let (first, second) = (ask(address, "GET /").await, ask_as(address, "GET /", "any.example").await);
+    assert_ne!(nonce(&first), nonce(&second));
 }
 
 #[tokio::test]
@@ -208,6 +235,6 @@ async fn readers_that_never_read_hold_a_few_answers_and_no_more() {
 #[tokio::test]
 async fn a_port_that_is_taken_is_named() {
     let (address, _cancel) = start(&Readiness::default()).await;
-    let error = Admin::bind(address, sources(&Readiness::default()).0).await.unwrap_err();
+    let error = Admin::bind(address, sources(&Readiness::default()).0, None, None).await.unwrap_err();
     assert_eq!(error.to_string(), format!("listen on {address}"));
 }

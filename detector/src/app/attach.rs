@@ -85,6 +85,10 @@ impl Attacher {
                     self.store.write().set_local_addresses(addresses);
                 }
                 Some(Change::Synced) => {
+                    let released = tokio::task::block_in_place(|| self.datapath.release());
+                    if released > 0 {
+                        tracing::info!(interfaces = released, "no longer observed: they lead to no pod");
+                    }
                     tracing::info!(interfaces = self.attached.len(), "observing");
                     drop(ready.take());
                 }

@@ -4,6 +4,7 @@
 //! and heals events that were lost to a full ring.
 
 use std::{
+    cmp::Reverse,
     error::Error,
     net::{IpAddr, Ipv6Addr},
     sync::Arc,
@@ -27,8 +28,8 @@ use crate::{
     cluster::{Holder, SharedStore, Store},
     coverage::Coverage,
     datapath::{Datapath, Events},
-    findings::{Board, Ledger, Rules, evaluate},
-    flows::{Clock, Flows, Update},
+    findings::{Board, Finding, Ledger, Rules, evaluate},
+    flows::{Clock, Flow, FlowId, Flows, Update},
     outputs::{log::LineLog, metrics::Metrics},
     policy::PolicyView,
     readiness::Heartbeat,
@@ -40,6 +41,8 @@ pub(super) struct Detector {
     coverage: Coverage,
     flows: Flows,
     ledger: Ledger,
+    /// The generation of policy that all flows were judged by.
+    judged_by: u64,
     board: Board,
     clock: Clock,
     finding_window: Duration,
@@ -80,6 +83,7 @@ impl Detector {
             coverage,
             flows: Flows::new(clock),
             ledger: Ledger::default(),
+            judged_by: 0,
             board: Board::default(),
             clock,
             finding_window,
@@ -173,6 +177,7 @@ impl Detector {
             }
         }
         self.ledger.retain(|id| self.flows.contains(id));
+        tokio::task::block_in_place(|| self.judge_again())?;
         if let Some(announcer) = &self.announcer {
             let store = self.store.read();
             announcer.retain(|id| self.flows.contains(id), |uid| store.pod(uid).is_some(), monotonic()?);
@@ -185,19 +190,52 @@ impl Detector {
     }
 
     fn publish(&mut self, updates: Vec<Update>) -> Result<()> {
-        let mut told = false;
+        let mut judged = Vec::with_capacity(updates.len());
         for update in updates {
             self.metrics.flow(&update);
             if self.log_flows && update.report {
                 self.lines.flow(&update.flow);
             }
-            let policy = PolicyView::of(&self.store.read(), &update.flow);
-            let findings = evaluate(&update.flow, &policy, self.rules);
-            self.board.note(update.id, &update.flow, &findings);
+            let findings = self.judge(&update.flow);
+            let Update { id, flow, new_connections, .. } = update;
+            judged.push(Judged { id, flow: Arc::new(flow), new_connections, findings });
+        }
+        self.report(judged)
+    }
+
+    /// Judges what is known by policy that has changed meanwhile.
+    fn judge_again(&mut self) -> Result<()> {
+        let generation = self.store.read().policy_generation();
+        if generation == self.judged_by {
+            return Ok(());
+        }
+        self.judged_by = generation;
+        let known: Vec<(FlowId, Arc<Flow>)> =
+            self.flows.told().map(|(id, flow)| (id, Arc::clone(flow))).collect();
+        let judged = known.into_iter().map(|(id, flow)| {
+            let findings = self.judge(&flow);
+            Judged { id, flow, new_connections: 0, findings }
+        });
+        let judged = judged.collect();
+        self.report(judged)
+    }
+
+    fn judge(&self, flow: &Flow) -> Vec<Finding> {
+        let policy = PolicyView::of(&self.store.read(), flow);
+        evaluate(flow, &policy, self.rules)
+    }
+
+    /// Tells what is news, the worst first: it covers what milder flows of its edge give rise to.
+    fn report(&mut self, mut judged: Vec<Judged>) -> Result<()> {
+        let worst = |findings: &[Finding]| findings.iter().map(|finding| finding.severity).max();
+        judged.sort_by_cached_key(|judged| (Reverse(worst(&judged.findings)), judged.id));
+        let mut told = false;
+        for Judged { id, flow, new_connections, findings } in judged {
+            self.board.note(id, &flow, &findings);
             if let Some(announcer) = &self.announcer {
-                announcer.found(update.id, update.new_connections, &findings, monotonic_or_zero());
+                announcer.found(id, new_connections, &findings, monotonic_or_zero());
             }
-            for finding in self.ledger.news(update.id, findings) {
+            for finding in self.ledger.news(id, &flow, findings) {
                 self.metrics.finding(finding.id, finding.severity);
                 self.lines.finding(&finding);
                 told = true;
@@ -218,6 +256,14 @@ impl Detector {
         }
         Ok(())
     }
+}
+
+/// A flow and what is to be said of it.
+struct Judged {
+    id: FlowId,
+    flow: Arc<Flow>,
+    new_connections: u64,
+    findings: Vec<Finding>,
 }
 
 /// The node's own pods among the senders, and the interfaces that they sent on.

@@ -10,7 +10,8 @@ use crate::{
         Selector,
         objects::{Namespace, Object, Pod, PodTemplate, Service, TargetPort},
     },
-    policy::{MeshKind, PodMesh, PolicyObject, PolicySet, pod::intended},
+    flows::Timestamp,
+    policy::{Decider, MeshKind, PodMesh, PolicyObject, PolicySet, PortMode, pod::intended},
 };
 
 /// Everything that is declared.
@@ -119,6 +120,28 @@ impl Inventory {
     /// All services.
     pub fn services(&self) -> impl Iterator<Item = &Service> {
         self.services.values().flatten()
+    }
+
+    /// Has pods that `speaks` tells of count as speaking MCP, beside those of which something declared says so.
+    pub fn heed(&mut self, speaks: impl Fn(&Pod) -> bool) {
+        for member in &mut self.members {
+            member.mcp |= speaks(&member.pod);
+        }
+    }
+
+    /// What set a deadline of PERMISSIVE for a pod that is past at `now`: an annotation of the object that
+    /// decided, or of the namespace.
+    #[must_use]
+    pub fn overdue(&self, pod: &Pod, mode: &PortMode, now: Timestamp) -> Option<Decider> {
+        const FIELD: &str = "metadata.annotations[plainsight.dev/permissive-until]";
+        let now = i64::try_from(now.0 / 1_000_000_000).unwrap_or(i64::MAX);
+        if mode.permissive_until.is_some_and(|until| until < now) {
+            return Some(mode.decided_by.object()?.field(FIELD));
+        }
+        let namespace = self.namespace(&pod.name.namespace)?;
+        let text = namespace.annotations.value("plainsight.dev/permissive-until")?;
+        let until = crate::cluster::deadline(text)?;
+        (until < now).then(|| Decider::namespace(&namespace.name, FIELD))
     }
 
     /// The pods, by name.

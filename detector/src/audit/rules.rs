@@ -93,7 +93,7 @@ fn downgrade(inventory: &Inventory, rule: &DestinationRule, found: &mut Vec<Post
         for service in inventory.services_of(&server.pod) {
             for port in &service.ports {
                 let Some(target) = crate::policy::target_number(&port.target, &server.pod) else { continue };
-                let dialled = Some(Dialled { service: &service.name, port: port.port });
+                let dialled = Some(Dialled { service: &service.name, port: port.port, guessed: false });
                 let address = service.addresses.first().copied().unwrap_or_else(|| [0, 0, 0, 0].into());
                 let told = namespaces.iter().map(|client| {
                     inventory.policy().client_tls(&client.pod, &server.pod, target, address, dialled)

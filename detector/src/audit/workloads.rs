@@ -48,7 +48,7 @@ impl Look<'_> {
         let standing = |object: &&crate::policy::own::TrafficException| {
             !object.has_expired(self.now) && object.findings.iter().any(|listed| &**listed == id.as_str())
         };
-        let ports = port.unwrap_or(0);
+        let ports = Some(port.unwrap_or(0));
         let exceptions = self.inventory.policy().exceptions(pod, ports, None, address);
         let excepted = exceptions.into_iter().find(standing);
         let (severity, why) = match excepted {
@@ -99,14 +99,14 @@ impl Look<'_> {
         }
         let by = &whole.decided_by;
         match whole.declared {
-            Declared::Permissive => match self.deadline(&whole) {
+            Declared::Permissive => match self.inventory.overdue(pod, &whole, self.now) {
                 Some(by) => self.add(
                     FindingId::PermissiveOverdue,
                     Severity::High,
                     None,
                     "the day on which it should have gone to STRICT is past, and it still takes plaintext"
                         .to_owned(),
-                    fix::strict(pod),
+                    fix::strict(pod, policy.peer_authentication(pod).as_deref()),
                     Some(&by),
                 ),
                 None => self.add(
@@ -114,7 +114,7 @@ impl Look<'_> {
                     by_mcp(*mcp, Severity::Medium, Severity::Low),
                     None,
                     "it takes plaintext beside mTLS, so a caller without an identity is served".to_owned(),
-                    fix::strict(pod),
+                    fix::strict(pod, policy.peer_authentication(pod).as_deref()),
                     Some(by),
                 ),
             },
@@ -123,7 +123,7 @@ impl Look<'_> {
                 by_mcp(*mcp, Severity::High, Severity::Medium),
                 None,
                 "mTLS is declared off for it, so its callers speak plaintext and prove nothing".to_owned(),
-                fix::strict(pod),
+                fix::strict(pod, policy.peer_authentication(pod).as_deref()),
                 Some(by),
             ),
             Declared::Strict => {}
@@ -147,19 +147,6 @@ impl Look<'_> {
                 Some(&mode.decided_by),
             );
         }
-    }
-
-    /// What set a deadline of PERMISSIVE that is past.
-    fn deadline(&self, mode: &PortMode) -> Option<Decider> {
-        const FIELD: &str = "metadata.annotations[plainsight.dev/permissive-until]";
-        let now = i64::try_from(self.now.0 / 1_000_000_000).unwrap_or(i64::MAX);
-        if mode.permissive_until.is_some_and(|until| until < now) {
-            return Some(mode.decided_by.object()?.field(FIELD));
-        }
-        let namespace = self.inventory.namespace(&self.member.pod.name.namespace)?;
-        let text = namespace.annotations.value("plainsight.dev/permissive-until")?;
-        let until = crate::cluster::deadline(text)?;
-        (until < now).then(|| Decider::namespace(&namespace.name, FIELD))
     }
 
     fn linkerd(&mut self, whole: &PortMode) {

@@ -11,9 +11,11 @@ mod failure;
 mod groups;
 mod health;
 mod lines;
+mod mesh_config;
 mod request;
 mod resource;
 mod sink;
+mod snapshot;
 mod watch;
 mod write;
 
@@ -22,16 +24,17 @@ use std::{sync::Arc, time::Duration};
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
-use self::{access::Connection, groups::Groups, request::ConfigMap, watch::Watch};
+use self::{access::Connection, groups::Groups, watch::Watch};
 pub use self::{
     access::{Access, AccessError},
     backoff::Backoff,
     health::{Health, ResourceHealth, ResourceState},
     resource::Resource,
     sink::{Sink, StoreSink},
+    snapshot::{Snapshot, SnapshotError, snapshot},
     write::{WriteError, Writer, Written},
 };
-use super::{identity, identity::TrustDomain, store::SharedStore};
+use super::{identity::TrustDomain, store::SharedStore};
 use crate::readiness::BlockReady;
 
 /// How long things may take, and how long is waited after what.
@@ -53,8 +56,8 @@ pub struct Timing {
     pub good_watch: Duration,
     /// The least time between two new connections from fresh credentials.
     pub renew_every: Duration,
-    /// How often the trust domain is asked for.
-    pub trust_domain_every: Duration,
+    /// How often the meshes' configuration is asked for.
+    pub mesh_config_every: Duration,
 }
 
 impl Default for Timing {
@@ -68,7 +71,7 @@ impl Default for Timing {
             watch_length: Duration::from_secs(280),
             good_watch: Duration::from_secs(10),
             renew_every: Duration::from_secs(2),
-            trust_domain_every: Duration::from_secs(600),
+            mesh_config_every: Duration::from_secs(600),
         }
     }
 }
@@ -141,7 +144,8 @@ impl KubernetesSource {
             tasks.spawn(watch.run(Arc::clone(&ready)));
         }
         drop(ready);
-        tasks.spawn(discover_trust_domain(connection, trust_domain, timing.trust_domain_every));
+        let every = timing.mesh_config_every;
+        tasks.spawn(mesh_config::follow(connection, store.clone(), trust_domain, every));
         let blind = async {
             // Without the right to read pods, an unknown address says nothing.
             health.until_refused(resource::PODS).await;
@@ -153,31 +157,5 @@ impl KubernetesSource {
             () = blind => {}
         }
         tasks.shutdown().await;
-    }
-}
-
-/// Asks Istio's mesh configuration for the trust domain, now and then. Where it cannot be read, the default
-/// stands.
-async fn discover_trust_domain(connection: Connection, trust_domain: TrustDomain, every: Duration) {
-    loop {
-        let found = request::config_map(&connection, "istio-system", "istio").await;
-        let mut wait = every;
-        match found {
-            Ok(ConfigMap { data }) => {
-                let name = data.get("mesh").and_then(|mesh| identity::trust_domain_of_mesh_config(mesh));
-                if let Some(name) = name
-                    && trust_domain.discovered(&name)
-                {
-                    tracing::info!(trust_domain = %name, "trust domain discovered in Istio's mesh configuration");
-                }
-            }
-            Err(error) => {
-                tracing::debug!(%error, "no Istio mesh configuration");
-                if error.passes_soon() {
-                    wait = every / 10;
-                }
-            }
-        }
-        tokio::time::sleep(wait).await;
     }
 }

@@ -19,7 +19,7 @@ use super::objects::{
     EndpointSlice, ExpectedSources, Kind, Name, Namespace, Node, Object, ObjectRef, Owner, Pod, Service,
     ServicePort, TargetPort, Uid,
 };
-use crate::policy::{Kind as PolicyKind, ObjectKey, PolicyObject, PolicySet};
+use crate::policy::{Kind as PolicyKind, ObjectKey, PolicyObject, PolicySet, dialled_port};
 
 /// Who has an address.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -76,6 +76,7 @@ pub struct Store {
     generation: u64,
     pods: Pods,
     services: HashMap<Name, Arc<Service>>,
+    services_by_namespace: HashMap<Arc<str>, BTreeSet<Arc<str>>>,
     service_by_address: HashMap<IpAddr, Arc<Service>>,
     service_by_node_port: HashMap<u16, Arc<Service>>,
     slices: HashMap<Name, Arc<EndpointSlice>>,
@@ -86,6 +87,8 @@ pub struct Store {
     service_accounts: HashSet<Name>,
     expected_sources: HashMap<Name, Arc<ExpectedSources>>,
     policy: PolicySet,
+    /// The generation of the last change of policy.
+    policy_generation: u64,
     local_node: Arc<str>,
     local_addresses: Box<[IpAddr]>,
     links: Links,
@@ -96,6 +99,7 @@ pub struct Store {
 impl Store {
     /// Takes in an object, in place of an older state of it.
     pub fn apply(&mut self, object: Object) {
+        let policy = matches!(object, Object::Policy(_) | Object::ExpectedSources(_));
         let changed = match object {
             Object::Pod(pod) => self.apply_pod(pod),
             Object::Service(service) => self.apply_service(service),
@@ -114,11 +118,12 @@ impl Store {
             }
             Object::Policy(object) => self.policy.apply(*object),
         };
-        self.generation += u64::from(changed);
+        self.changed(changed, policy);
     }
 
     /// Forgets an object.
     pub fn delete(&mut self, object: &ObjectRef) {
+        let policy = matches!(object, ObjectRef::Policy(_) | ObjectRef::ExpectedSources(_));
         let changed = match object {
             ObjectRef::Pod { uid } => self.pods.delete(*uid),
             ObjectRef::Service(name) => self.delete_service(name),
@@ -137,7 +142,14 @@ impl Store {
             }
             ObjectRef::Policy(key) => self.policy.delete(key),
         };
+        self.changed(changed, policy);
+    }
+
+    fn changed(&mut self, changed: bool, policy: bool) {
         self.generation += u64::from(changed);
+        if changed && policy {
+            self.policy_generation = self.generation;
+        }
     }
 
     /// Forgets the objects of `kind` that a list has not shown.
@@ -194,6 +206,7 @@ impl Store {
     pub fn replace(&mut self, fresh: Self) {
         *self = Self {
             generation: self.generation + 1 + fresh.generation,
+            policy_generation: self.generation + 1 + fresh.generation,
             local_node: Arc::clone(&self.local_node),
             local_addresses: std::mem::take(&mut self.local_addresses),
             links: std::mem::take(&mut self.links),
@@ -301,6 +314,25 @@ impl Store {
         self.namespaces.get(name)
     }
 
+    /// The first service by name that leads to `port` of a pod by its selector, and its own port there.
+    #[must_use]
+    pub fn service_before(&self, pod: &Pod, port: u16) -> Option<(Arc<Service>, u16)> {
+        let namespace = &pod.name.namespace;
+        let names = self.services_by_namespace.get(namespace)?.iter();
+        let services = names.filter_map(|name| {
+            let name = Name { namespace: Arc::clone(namespace), name: Arc::clone(name) };
+            self.services.get(&name)
+        });
+        services
+            .filter(|service| service.selector.as_ref().is_some_and(|selector| selector.matches(&pod.labels)))
+            .find_map(|service| Some((Arc::clone(service), dialled_port(service, port, pod)?)))
+    }
+
+    /// All namespaces, in no order.
+    pub fn namespaces(&self) -> impl Iterator<Item = &Namespace> {
+        self.namespaces.values()
+    }
+
     /// The pods behind `port` of a service, in a stable order.
     #[must_use]
     pub fn backends(&self, service: &Service, port: u16) -> Vec<Backend> {
@@ -361,6 +393,12 @@ impl Store {
         self.generation
     }
 
+    /// Rises with every change of policy: what was judged before may be judged otherwise now.
+    #[must_use]
+    pub fn policy_generation(&self) -> u64 {
+        self.policy_generation
+    }
+
     /// Whether no source has told or will tell of any pod: then an unknown address means nothing.
     #[must_use]
     pub fn is_blind(&self) -> bool {
@@ -400,12 +438,20 @@ impl Store {
         for port in service.ports.iter().filter_map(|port| port.node_port) {
             self.service_by_node_port.insert(port, Arc::clone(&service));
         }
+        let Name { namespace, name } = &service.name;
+        self.services_by_namespace.entry(Arc::clone(namespace)).or_default().insert(Arc::clone(name));
         self.services.insert(service.name.clone(), service);
         true
     }
 
     fn delete_service(&mut self, name: &Name) -> bool {
         let Some(service) = self.services.remove(name) else { return false };
+        if let Some(names) = self.services_by_namespace.get_mut(&name.namespace) {
+            names.remove(&name.name);
+            if names.is_empty() {
+                self.services_by_namespace.remove(&name.namespace);
+            }
+        }
         let is_own = |holder: &Arc<Service>| holder.name == service.name;
         for address in &service.addresses {
             if self.service_by_address.get(address).is_some_and(is_own) {

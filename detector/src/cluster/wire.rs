@@ -7,7 +7,7 @@
 
 mod expected_sources;
 
-use std::{collections::BTreeMap, net::IpAddr, sync::Arc};
+use std::{borrow::Cow, collections::BTreeMap, net::IpAddr, sync::Arc};
 
 use serde::{Deserialize, Deserializer};
 use serde_json::Value;
@@ -21,7 +21,10 @@ use super::{
     selector::{Labels, Selector},
     workload::Workload,
 };
-use crate::policy::{PodMesh, PodParts, pod::ANNOTATIONS};
+use crate::{
+    policy::{PodMesh, PodParts, pod::ANNOTATIONS},
+    printable::{fit, printable, printed},
+};
 
 /// Why a document is no object for the store.
 #[derive(Debug, PartialEq, Eq, thiserror::Error)]
@@ -128,6 +131,16 @@ fn read<'de, T: Deserialize<'de>, D: Deserializer<'de>>(object: D) -> Result<T, 
         .map_err(|error| field(&error.path().to_string(), error.inner().to_string()))
 }
 
+/// A name that an object can have. The API server admits less; what it could not hold in a path, and what would
+/// forge a line of a manifest that is proposed, comes from a file and is nobody's name.
+fn named<'a>(at: &str, name: &'a str) -> Result<&'a str, DecodeError> {
+    let whole = matches!(printable(name), Cow::Borrowed(_)) && !name.contains(['/', '%']);
+    if !whole || name.len() > 253 {
+        return Err(field(at, printed(format_args!("{:?} is no name of an object", fit(name, 64)))));
+    }
+    Ok(name)
+}
+
 fn field(field: &str, why: String) -> DecodeError {
     DecodeError::Field { field: field.to_owned(), why }
 }
@@ -154,14 +167,15 @@ struct OwnerReference {
 impl Meta {
     /// Namespace and name; an object without a namespace is in `default`, as kubectl would put it.
     fn name(&self) -> Result<Name, DecodeError> {
-        Ok(Name::new(self.namespace.as_deref().unwrap_or("default"), self.bare_name()?))
+        let namespace = named("metadata.namespace", self.namespace.as_deref().unwrap_or("default"))?;
+        Ok(Name::new(namespace, self.bare_name()?))
     }
 
     fn bare_name(&self) -> Result<&str, DecodeError> {
         if self.name.is_empty() {
             return Err(field("metadata.name", "missing".to_owned()));
         }
-        Ok(&self.name)
+        named("metadata.name", &self.name)
     }
 
     fn labels(&self) -> Labels {
@@ -277,6 +291,12 @@ impl WirePod {
             .flat_map(|container| container.ports.into_iter().flatten())
             .filter_map(|port| Some((port.name?.into(), port.container_port)))
             .collect();
+        let optional = |at, text: &'_ Option<String>| match text.as_deref() {
+            None | Some("") => Ok(None),
+            Some(text) => named(at, text).map(|name| Some(name.to_owned())),
+        };
+        let node = optional("spec.nodeName", &spec.node_name)?;
+        let account = optional("spec.serviceAccountName", &spec.service_account_name)?;
         let uid = match &metadata.uid {
             Some(uid) => uid.as_str().into(),
             None => name.to_string().into(),
@@ -284,14 +304,11 @@ impl WirePod {
         Ok(Object::Pod(Pod {
             uid,
             name,
-            node: spec.node_name.filter(|node| !node.is_empty()).map(Into::into),
+            node: node.map(Into::into),
             addresses: addresses.into_iter().collect(),
             template: Arc::new(PodTemplate {
                 workload,
-                service_account: spec
-                    .service_account_name
-                    .filter(|account| !account.is_empty())
-                    .map_or_else(|| "default".into(), Into::into),
+                service_account: account.as_deref().unwrap_or("default").into(),
                 host_network: spec.host_network.unwrap_or(false),
                 mesh,
                 labels,

@@ -3,19 +3,24 @@
 //! The programs go first and decide nothing, so what another program does to a packet cannot hide it, and
 //! nothing changes for the others.
 
-use std::io;
+use std::{
+    error::Error,
+    fs, io,
+    path::{Path, PathBuf},
+};
 
 use aya::{
     Ebpf,
     programs::{
         LinkOrder, ProgramError, SchedClassifier, TcAttachType,
-        tc::{self, NlOptions, SchedClassifierLinkId, TcAttachOptions, TcError},
+        links::FdLink,
+        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError},
     },
 };
 use detector_ebpf::names;
 use nix::{errno::Errno, net::if_::if_nametoindex};
 
-use super::{Attached, query};
+use super::{Attached, pins::Pins, query, takeover::Kept};
 
 /// Priority of the filters: before those of all CNIs that leave room (Cilium takes 1 itself).
 const FILTER_PRIORITY: u16 = 1;
@@ -77,48 +82,100 @@ pub enum Place {
 /// The links of one interface.
 #[derive(Debug)]
 pub(super) struct Links {
-    ingress: SchedClassifierLinkId,
-    egress: SchedClassifierLinkId,
-    attached: Attached,
+    ingress: Link,
+    egress: Link,
 }
 
-#[derive(Clone, Copy)]
-struct Direction {
-    name: &'static str,
+/// One direction of an interface.
+#[derive(Debug)]
+enum Link {
+    /// A TCX link, and where it is pinned.
+    Tcx(FdLink, Option<PathBuf>),
+    /// A filter; it stays by itself until it is removed.
+    Clsact(SchedClassifierLink),
+}
+
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Direction {
+    pub(super) name: &'static str,
     program: &'static str,
     hook: TcAttachType,
+    tcx: u32,
 }
 
-const INGRESS: Direction =
-    Direction { name: "ingress", program: names::DETECT_INGRESS, hook: TcAttachType::Ingress };
-const EGRESS: Direction =
-    Direction { name: "egress", program: names::DETECT_EGRESS, hook: TcAttachType::Egress };
+const INGRESS: Direction = Direction {
+    name: "ingress",
+    program: names::DETECT_INGRESS,
+    hook: TcAttachType::Ingress,
+    tcx: query::INGRESS,
+};
+const EGRESS: Direction = Direction {
+    name: "egress",
+    program: names::DETECT_EGRESS,
+    hook: TcAttachType::Egress,
+    tcx: query::EGRESS,
+};
+pub(super) const DIRECTIONS: [Direction; 2] = [INGRESS, EGRESS];
 
-pub(super) fn attach(ebpf: &mut Ebpf, ifindex: u32, name: &str) -> Result<Links, AttachError> {
+/// Attaches to both directions, or goes on with the links of a daemon before.
+pub(super) fn attach(
+    ebpf: &mut Ebpf,
+    pins: Option<&Pins>,
+    kept: &mut Kept,
+    ifindex: u32,
+    name: &str,
+) -> Result<Links, AttachError> {
     // aya attaches by name; the name may have gone to another interface since it was read.
     if if_nametoindex(name) != Ok(ifindex) {
         return Err(AttachError::NoDevice { name: name.to_owned() });
     }
-    let (ingress, attached) = one(ebpf, INGRESS, name)?;
-    match one(ebpf, EGRESS, name) {
-        Ok((egress, _)) => Ok(Links { ingress, egress, attached }),
+    let mut one = |direction: Direction| {
+        let pin = pins.map(|pins| pins.link(ifindex, direction.name));
+        match kept.remove(&(ifindex, direction.name)) {
+            Some(link) if sits(&link, ifindex, direction) => Ok(Link::Tcx(link, pin)),
+            // Its interface has gone to another network namespace.
+            link => {
+                drop(link);
+                one(ebpf, direction, name, pin)
+            }
+        }
+    };
+    let ingress = one(INGRESS)?;
+    match one(EGRESS) {
+        Ok(egress) => Ok(Links { ingress, egress }),
         Err(error) => {
-            detach(ebpf, INGRESS, ingress);
+            ingress.detach();
             Err(error)
         }
     }
 }
 
-fn one(
-    ebpf: &mut Ebpf,
-    direction: Direction,
-    name: &str,
-) -> Result<(SchedClassifierLinkId, Attached), AttachError> {
+fn one(ebpf: &mut Ebpf, direction: Direction, name: &str, pin: Option<PathBuf>) -> Result<Link, AttachError> {
     let failed = |source| failure(source, direction, name);
     let program = program(ebpf, direction).map_err(failed)?;
     let head = TcAttachOptions::TcxOrder(LinkOrder::first());
     match program.attach_with_options(name, direction.hook, head) {
-        Ok(link) => Ok((link, Attached::Tcx)),
+        Ok(link) => {
+            let link = program.take_link(link).map_err(failed)?;
+            // What was attached by a link is one.
+            let link = FdLink::try_from(link).map_err(|_no_link| failed(ProgramError::NotAttached))?;
+            let Some(pin) = pin else { return Ok(Link::Tcx(link, None)) };
+            // What has the path is the dead link of an interface that had the number before.
+            unpin(&pin);
+            match link.pin(&pin) {
+                Ok(link) => Ok(Link::Tcx(link.into(), Some(pin))),
+                Err(error) => {
+                    let error = &error as &dyn Error;
+                    tracing::warn!(
+                        interface = name,
+                        error,
+                        "the link cannot be pinned, and ends with this process"
+                    );
+                    // The link has gone with the error.
+                    one(ebpf, direction, name, None)
+                }
+            }
+        }
         // Before Linux 6.6 (e420bed02507, "bpf: Add fd-based tcx multi-prog infra") there is no such link.
         Err(error) if errno(&error) == Some(Errno::EINVAL) => {
             let failed = |source| failure_without_tcx(source, direction, name);
@@ -126,11 +183,44 @@ fn one(
             let options = NlOptions { priority: FILTER_PRIORITY, ..NlOptions::default() };
             program
                 .attach_with_options(name, direction.hook, TcAttachOptions::Netlink(options))
-                .map(|link| (link, Attached::Clsact))
+                .and_then(|link| program.take_link(link))
+                .map(Link::Clsact)
                 .map_err(failed)
         }
         Err(error) => Err(failed(error)),
     }
+}
+
+/// Whether a link is on the hook of this interface of ours.
+fn sits(link: &FdLink, ifindex: u32, direction: Direction) -> bool {
+    let (Ok(own), Ok(there)) = (link.info(), query::programs(ifindex, direction.tcx)) else { return false };
+    there.iter().any(|(_, link)| *link == own.id())
+}
+
+/// Removes the filters of our programs from every interface of the calling thread's network namespace; answers
+/// how many. A filter bears its program's name.
+///
+/// # Errors
+///
+/// Interfaces cannot be listed, or a filter cannot be removed.
+pub fn remove_filters() -> io::Result<usize> {
+    let mut removed = 0;
+    for interface in &nix::net::if_::if_nameindex()? {
+        let name = interface.name().to_string_lossy();
+        for direction in DIRECTIONS {
+            match tc::qdisc_detach_program(&name, direction.hook, direction.program) {
+                Ok(()) => removed += 1,
+                Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => {}
+                // Without a qdisc there is no filter, and an interface may go at any moment.
+                Err(error) => match errno(&ProgramError::TcError(error)) {
+                    Some(Errno::EINVAL | Errno::ENODEV | Errno::ENOENT | Errno::EOPNOTSUPP) => {}
+                    Some(errno) => return Err(errno.into()),
+                    None => {}
+                },
+            }
+        }
+    }
+    Ok(removed)
 }
 
 /// Adds a clsact qdisc where there is none.
@@ -144,21 +234,22 @@ fn clsact(name: &str) -> Result<(), TcError> {
 
 impl Links {
     pub(super) const fn attached(&self) -> Attached {
-        self.attached
+        match &self.ingress {
+            Link::Tcx(..) => Attached::Tcx,
+            Link::Clsact(_) => Attached::Clsact,
+        }
     }
 
     /// Whether our programs are the first on both hooks.
-    pub(super) fn place(&self, ebpf: &mut Ebpf, ifindex: u32) -> Place {
-        if self.attached != Attached::Tcx {
-            return Place::Unknown;
-        }
-        for (direction, hook) in [(INGRESS, query::INGRESS), (EGRESS, query::EGRESS)] {
-            let own = program(ebpf, direction).and_then(|program| Ok(program.info()?.id()));
-            match (own, query::first_program(ifindex, hook)) {
-                (Ok(own), Ok(first)) if first == Some(own) => {}
+    pub(super) fn place(&self, ifindex: u32) -> Place {
+        for (direction, link) in [(INGRESS, &self.ingress), (EGRESS, &self.egress)] {
+            let Link::Tcx(link, _) = link else { return Place::Unknown };
+            match (link.info(), query::programs(ifindex, direction.tcx)) {
+                (Ok(own), Ok(there)) if there.first().is_some_and(|(_, first)| *first == own.id()) => {}
                 (Ok(_), Ok(_)) => return Place::Displaced,
-                (own, first) => {
-                    tracing::debug!(ifindex, ?own, ?first, "the hook cannot be asked");
+                (own, there) => {
+                    let own = own.map(|own| own.id());
+                    tracing::debug!(ifindex, ?own, ?there, "the hook cannot be asked");
                     return Place::Unknown;
                 }
             }
@@ -166,21 +257,52 @@ impl Links {
         Place::Kept
     }
 
-    pub(super) fn detach(self, ebpf: &mut Ebpf) {
-        detach(ebpf, INGRESS, self.ingress);
-        detach(ebpf, EGRESS, self.egress);
+    /// Detaches; an interface that is gone has taken its links with it.
+    pub(super) fn detach(self) {
+        let Self { ingress, egress } = self;
+        ingress.detach();
+        egress.detach();
+    }
+
+    /// Lets the links go on without this process.
+    pub(super) fn leave(self) {
+        let Self { ingress, egress } = self;
+        for link in [ingress, egress] {
+            match link {
+                // The pin holds it.
+                Link::Tcx(..) => {}
+                // Dropping it would remove the filter.
+                Link::Clsact(filter) => std::mem::forget(filter),
+            }
+        }
     }
 }
 
-/// Detaches; an interface that is gone has taken its links with it.
-fn detach(ebpf: &mut Ebpf, direction: Direction, link: SchedClassifierLinkId) {
-    let detached = program(ebpf, direction).and_then(|program| program.detach(link));
-    if let Err(error) = detached {
-        tracing::debug!(direction = direction.name, %error, "the link is gone already");
+impl Link {
+    fn detach(self) {
+        match self {
+            Self::Tcx(link, pin) => {
+                if let Some(pin) = pin {
+                    unpin(&pin);
+                }
+                drop(link);
+            }
+            Self::Clsact(filter) => drop(filter),
+        }
     }
 }
 
-fn program(ebpf: &mut Ebpf, direction: Direction) -> Result<&mut SchedClassifier, ProgramError> {
+/// Removes the pin of a link.
+pub(super) fn unpin(pin: &Path) {
+    match fs::remove_file(pin) {
+        Err(error) if error.kind() != io::ErrorKind::NotFound => {
+            tracing::warn!(pin = %pin.display(), %error, "a pin cannot be removed");
+        }
+        _ => {}
+    }
+}
+
+pub(super) fn program(ebpf: &mut Ebpf, direction: Direction) -> Result<&mut SchedClassifier, ProgramError> {
     ebpf.program_mut(direction.program).ok_or(ProgramError::NotLoaded)?.try_into()
 }
 
@@ -207,7 +329,7 @@ fn failure_without_tcx(source: ProgramError, direction: Direction, name: &str) -
 
 /// The error number behind an error, wherever in its chain it stands.
 fn errno(error: &ProgramError) -> Option<Errno> {
-    let mut cause: Option<&(dyn std::error::Error + 'static)> = Some(error);
+    let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {
             return error.raw_os_error().map(Errno::from_raw);

@@ -1,6 +1,6 @@
 //! Owns the reading of the ring buffer, and of the programs' own log where the object was built with one.
 
-use std::{fmt, io};
+use std::{fmt, io, sync::Arc};
 
 use aya::{
     Ebpf,
@@ -10,9 +10,12 @@ use aya_log::EbpfLogger;
 use detector_ebpf::event::Record;
 use tokio::io::{Interest, unix::AsyncFd};
 
+use super::takeover::{Base, sum};
+
 /// The events that the kernel sends.
 pub struct Events {
     ring: AsyncFd<RingBuf<MapData>>,
+    base: Arc<Base>,
     /// What debug builds of the programs log; release builds have no log.
     log: Option<AsyncFd<ProgramLog>>,
 }
@@ -35,7 +38,7 @@ impl fmt::Debug for Events {
 }
 
 impl Events {
-    pub(super) fn open(map: Map, ebpf: &mut Ebpf) -> Result<Self, OpenError> {
+    pub(super) fn open(map: Map, base: Arc<Base>, ebpf: &mut Ebpf) -> Result<Self, OpenError> {
         let ring = RingBuf::try_from(map)?;
         // SAFETY: the ring owns its file descriptor, never changes it, and closes it only when dropped.
         let ring =
@@ -47,7 +50,7 @@ impl Events {
                 .map_err(io::Error::from)?,
             Err(_no_log_in_this_object) => None,
         };
-        Ok(Self { ring, log })
+        Ok(Self { ring, base, log })
     }
 
     /// Waits for events and takes all that are there. Loses none when it is cancelled.
@@ -56,13 +59,17 @@ impl Events {
     ///
     /// The file descriptor cannot be waited for.
     pub async fn next(&mut self, into: &mut Vec<Record>) -> io::Result<()> {
-        let Self { ring, log } = self;
+        let Self { ring, base, log } = self;
         let mut guard = tokio::select! {
             guard = ring.readable_mut() => guard?,
             written = written(log) => return written,
         };
         while let Some(record) = guard.get_inner_mut().next() {
             match Record::parse(&record) {
+                Ok(Record::Event(mut event)) => {
+                    event.value = sum(base, &event.key, &event.value);
+                    into.push(Record::Event(event));
+                }
                 Ok(record) => into.push(record),
                 Err(error) => tracing::warn!(?error, "a record of the ring buffer cannot be read"),
             }

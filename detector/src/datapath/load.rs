@@ -1,12 +1,14 @@
 //! Owns the loading of the object: its sizes and settings, and the verifier's answer in words.
 
+use std::path::Path;
+
 use aya::{
     Ebpf, EbpfError, EbpfLoader, VerifierLogLevel, include_bytes_aligned,
     programs::{ProgramError, SchedClassifier},
 };
 use detector_ebpf::names;
 
-use super::DatapathConfig;
+use super::{DatapathConfig, pins::PinsError};
 
 /// The eBPF object of this build; empty in a build with `PLAINSIGHT_SKIP_EBPF=1`.
 pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/detector-bpf"));
@@ -23,6 +25,9 @@ pub enum LoadError {
     /// The object, a map or its BTF was refused.
     #[error("load the eBPF object")]
     Object(#[source] EbpfError),
+    /// The pins of a daemon before cannot be used.
+    #[error("take over the pins")]
+    Pins(#[from] PinsError),
     /// The object has no program of this name.
     #[error("the eBPF object has no program {0}")]
     NoProgram(&'static str),
@@ -39,13 +44,22 @@ pub enum LoadError {
     },
 }
 
-pub(super) fn load(config: &DatapathConfig) -> Result<Ebpf, LoadError> {
+/// Maps that are pinned. `SCRATCH` is not: nothing in it is worth keeping.
+const PINNED: [&str; 6] =
+    [names::FLOWS, names::FILTER, names::EDGES, names::EVENTS, names::HELLOS, names::COUNTERS];
+
+/// Loads the object; its maps are those that are pinned in `pins`, or are pinned there.
+pub(super) fn load(config: &DatapathConfig, pins: Option<&Path>) -> Result<Ebpf, LoadError> {
     if OBJECT.is_empty() {
         return Err(LoadError::Stub);
     }
     let sample_below = u32::MAX.checked_div(config.sample_one_in).unwrap_or(0);
     let idle_ns = u64::try_from(config.idle.as_nanos()).unwrap_or(u64::MAX);
-    let mut ebpf = EbpfLoader::new()
+    let mut loader = EbpfLoader::new();
+    for (name, folder) in PINNED.into_iter().zip(pins.into_iter().cycle()) {
+        loader.map_pin_path(name, folder.join(name));
+    }
+    let mut ebpf = loader
         .verifier_log_level(VerifierLogLevel::STATS)
         .override_global(names::SAMPLE_BELOW, &sample_below, true)
         .override_global(names::BUDGET_NS_PER_MS, &config.budget_ns_per_ms, true)

@@ -6,6 +6,7 @@ use crate::{
     cluster::objects::{Name, Pod},
     flows::{End, Flow},
     policy::{Declared, Kind, MeshKind, PolicyView, PortMode, own::TrafficException},
+    printable::{printable, printed},
 };
 
 /// Labels that one revision or one pod has: a selector by them would miss the next one.
@@ -52,20 +53,14 @@ pub(super) fn encrypt(flow: &Flow, policy: &PolicyView) -> String {
         // It is declared already, and nothing enforces it.
         Some(PortMode { declared: Declared::Strict, .. }) => strict(flow, policy),
         _ => {
-            let head = if pod.proxy.mesh().is_some() {
-                "# Refuse plaintext to this workload. First put its clients in the mesh, or they are cut off.\n"
+            let strict = super::posture::strict(pod, policy.workload_policy.as_deref());
+            if pod.proxy.mesh().is_some() {
+                strict
             } else {
-                "# With Istio: refuse plaintext to this workload. First put its clients in the mesh, or they are cut off.\n\
-                 # Without a mesh: serve the port with TLS, and have its clients use https.\n"
-            };
-            format!(
-                "{head}apiVersion: security.istio.io/v1\n\
-                 kind: PeerAuthentication\n\
-                 metadata:\n  namespace: {namespace}\n  name: {}\n\
-                 spec:\n{}  mtls:\n    mode: STRICT\n",
-                name(pod, "strict"),
-                selector(pod, "selector"),
-            )
+                format!(
+                    "# Without a mesh: serve the port with TLS, and have its clients use https. With Istio:\n{strict}"
+                )
+            }
         }
     }
 }
@@ -80,7 +75,8 @@ pub(super) fn strict(flow: &Flow, policy: &PolicyView) -> String {
             &format!("No proxy stands before {}, so what is declared is not enforced.", server.name),
         ),
         Some(gap) => format!(
-            "# Take the port out of {gap} in the template of {} {}/{}, and roll it out.\n",
+            "# Take the port out of {} in the template of {} {}/{}, and roll it out.\n",
+            printed(gap),
             server.workload.kind.as_str(),
             server.name.namespace,
             server.workload.name,
@@ -142,7 +138,7 @@ pub(crate) fn ended(exception: &TrafficException) -> String {
     let Name { namespace, name } = &exception.meta.name;
     format!(
         "# Have the traffic encrypted, then: kubectl -n {namespace} delete trafficexception {name}\n# Or have {} set spec.expires anew.\n",
-        exception.owner
+        printable(&exception.owner)
     )
 }
 
@@ -184,7 +180,9 @@ pub(super) fn expect(flow: &Flow, policy: &PolicyView) -> String {
                 policy.source.decided_by
             );
         }
-        (Some(Kind::AuthorizationPolicy), _) => admit_istio(server, flow.port, &account),
+        (Some(Kind::AuthorizationPolicy), _) => {
+            admit_istio(server, (!policy.tunnelled).then_some(flow.port), &account)
+        }
         _ => match &policy.server {
             Some(of) => admit_linkerd(server, of, &account),
             // By default nobody is admitted, or nobody without an identity.
@@ -195,12 +193,14 @@ pub(super) fn expect(flow: &Flow, policy: &PolicyView) -> String {
 }
 
 /// What admits one more caller at Istio: policies that allow add up.
-fn admit_istio(server: &Pod, port: u16, account: &Name) -> String {
+fn admit_istio(server: &Pod, port: Option<u16>, account: &Name) -> String {
+    let to = port
+        .map_or_else(String::new, |port| format!("    to:\n    - operation:\n        ports: [\"{port}\"]\n"));
     format!(
         "apiVersion: security.istio.io/v1\n\
          kind: AuthorizationPolicy\n\
          metadata:\n  namespace: {}\n  name: {}\n\
-         spec:\n{}  action: ALLOW\n  rules:\n  - from:\n    - source:\n        principals: [\"cluster.local/ns/{}/sa/{}\"]\n    to:\n    - operation:\n        ports: [\"{port}\"]\n",
+         spec:\n{}  action: ALLOW\n  rules:\n  - from:\n    - source:\n        principals: [\"cluster.local/ns/{}/sa/{}\"]\n{to}",
         server.name.namespace,
         name(server, &format!("from-{}", account.name)),
         selector(server, "selector"),
@@ -239,6 +239,16 @@ pub(super) fn stop_spoofing(flow: &Flow) -> String {
          kind: Namespace\n\
          metadata:\n  name: {namespace}\n  labels:\n    pod-security.kubernetes.io/enforce: restricted\n",
         sender.workload.name,
+    )
+}
+
+/// What to look at where a server name is not the server's.
+pub(super) fn right_identity(server: &Pod) -> String {
+    format!(
+        "# The client's proxy takes no other identity than the one that it asks for, so these connections fail. As a\n\
+         # rule its endpoints are old, or the address has passed to another pod. Compare who has it:\n\
+         # kubectl get endpointslices,pods -A -o wide | grep {}\n",
+        server.addresses.iter().next().map_or_else(|| server.name.to_string(), |address| address.to_string()),
     )
 }
 

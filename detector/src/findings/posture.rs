@@ -1,9 +1,14 @@
 //! Owns the remedies of posture findings.
 
+use std::collections::BTreeMap;
+
 use super::fix::{inject, is_linkerd, name, pod_selector, selector};
 use crate::{
     cluster::objects::Pod,
-    policy::{Decider, MeshKind, istio::DestinationRule},
+    policy::{
+        Decider, MeshKind,
+        istio::{DestinationRule, Mode, PeerAuthentication},
+    },
 };
 
 pub(crate) use super::fix::ended;
@@ -27,17 +32,60 @@ pub(crate) fn mesh(pod: &Pod, intended: Option<MeshKind>) -> String {
     }
 }
 
-/// How to have plaintext refused.
-pub(crate) fn strict(pod: &Pod) -> String {
-    format!(
-        "# Refuse plaintext to this workload. First put its clients in the mesh, or they are cut off.\n\
+/// How to have plaintext refused; ports that are excepted stay so.
+pub(crate) fn strict(pod: &Pod, own: Option<&PeerAuthentication>) -> String {
+    let ports: Vec<(u16, Mode)> =
+        own.into_iter().flat_map(|own| &own.ports).map(|(port, mode)| (*port, *mode)).collect();
+    let head = "Refuse plaintext to this workload. First put its clients in the mesh, or they are cut off.";
+    peer_authentication(pod, own, head, Mode::Strict, &ports)
+}
+
+/// A `PeerAuthentication` for a workload: a new state of the one that counts for it, where there is one, for a
+/// younger one beside it would count for nothing. What that declares for ports stays, but where it is looser
+/// than `mode` and `ports` does not name it.
+pub(crate) fn peer_authentication(
+    pod: &Pod,
+    own: Option<&PeerAuthentication>,
+    head: &str,
+    mode: Mode,
+    ports: &[(u16, Mode)],
+) -> String {
+    let (name, selector) = match own.and_then(|own| Some((own, own.selector.as_ref()?))) {
+        Some((own, selector)) => (own.meta.name.name.to_string(), selector.yaml(2)),
+        None => (name(pod, "strict"), selector(pod, "selector")),
+    };
+    let mut levels: BTreeMap<u16, Mode> = ports.iter().copied().collect();
+    // With other ports excepted this is a step on the way, and what was declared is not undone by it.
+    if !ports.is_empty() || mode != Mode::Strict {
+        for (port, declared) in own.into_iter().flat_map(|own| &own.ports) {
+            levels.entry(*port).or_insert(*declared);
+        }
+    }
+    let mut text = format!(
+        "# {head}\n\
          apiVersion: security.istio.io/v1\n\
          kind: PeerAuthentication\n\
-         metadata:\n  namespace: {}\n  name: {}\n\
-         spec:\n{}  mtls:\n    mode: STRICT\n",
+         metadata:\n  namespace: {}\n  name: {name}\n\
+         spec:\n{selector}  mtls:\n    mode: {}\n",
         pod.name.namespace,
-        name(pod, "strict"),
-        selector(pod, "selector"),
+        mode.as_str(),
+    );
+    if !levels.is_empty() {
+        text.push_str("  portLevelMtls:\n");
+    }
+    for (port, mode) in levels {
+        text.push_str(&format!("    {port}:\n      mode: {}\n", mode.as_str()));
+    }
+    text
+}
+
+/// How to have Linkerd ask for an identity in a whole namespace.
+pub(crate) fn authenticated_namespace(namespace: &str) -> String {
+    format!(
+        "# Then restart its workloads. First put their clients in the mesh, or they are cut off.\n\
+         apiVersion: v1\n\
+         kind: Namespace\n\
+         metadata:\n  name: {namespace}\n  annotations:\n    config.linkerd.io/default-inbound-policy: all-authenticated\n"
     )
 }
 
@@ -54,13 +102,7 @@ pub(crate) fn authenticated(pod: &Pod, port: Option<u16>) -> String {
             name(pod, &port.to_string()),
             pod_selector(pod),
         ),
-        None => format!(
-            "# Then restart its workloads. First put their clients in the mesh, or they are cut off.\n\
-             apiVersion: v1\n\
-             kind: Namespace\n\
-             metadata:\n  name: {}\n  annotations:\n    config.linkerd.io/default-inbound-policy: all-authenticated\n",
-            pod.name.namespace
-        ),
+        None => authenticated_namespace(&pod.name.namespace),
     }
 }
 

@@ -3,15 +3,14 @@
 
 use detector_ebpf::{
     evidence::Evidence,
-    method::Methods,
     tls::{Alpn, Version},
     verdict::{Protocol, Verdict},
 };
 
-use super::{Finding, FindingId, Rules, Severity, evaluate};
+use super::{Finding, FindingId, Rules, Severity, evaluate, tests::flow};
 use crate::{
     cluster::{self, Store, objects::Object},
-    flows::{End, Flow, Timestamp, TlsNames, TlsSeen},
+    flows::{End, Flow, Timestamp, TlsSeen},
     policy::PolicyView,
     testing,
 };
@@ -52,19 +51,10 @@ fn call(
     Flow {
         client: end(store, from),
         server: End::Pod { pod, address: testing::ip(SERVICE) },
-        port,
         verdict,
-        protocol,
-        evidence,
-        methods: Methods::default(),
-        tls: TlsNames::default(),
-        offered: TlsSeen::default(),
-        connections: 1,
-        with_credentials: 0,
-        answered: 0,
-        refused: 0,
         first_seen: NOW,
         last_seen: NOW,
+        ..flow(port, protocol, evidence)
     }
 }
 
@@ -142,6 +132,38 @@ fn a_pod_with_another_service_account_calls() {
         decided(&store, &mtls(&store, STRANGER), UnexpectedSource),
         "AuthorizationPolicy mcp-production/tool-executor-callers, spec.rules"
     );
+}
+
+#[test]
+fn a_tunnel_hides_the_port_and_not_the_caller() {
+    let store = store(&[PLATFORM, ISTIO]);
+    let tunnelled = |from| call(&store, from, Verdict::MeshMtls, Protocol::None, Evidence::NONE, 15_008);
+    assert_eq!(ids(&store, &tunnelled(GATEWAY)), []);
+    // Everybody may call the health port, and this may be a call to it.
+    assert_eq!(ids(&store, &tunnelled(STRANGER)), []);
+    let narrow = ISTIO.replace("  - to:\n    - operation:\n        ports: [\"8081\"]\n", "");
+    assert_ne!(narrow, ISTIO);
+    let store = self::store(&[PLATFORM, &narrow]);
+    let tunnelled = |from| call(&store, from, Verdict::MeshMtls, Protocol::None, Evidence::NONE, 15_008);
+    assert_eq!(ids(&store, &tunnelled(GATEWAY)), []);
+    let findings = judged(&store, &tunnelled(STRANGER));
+    assert_eq!(findings.len(), 1);
+    assert_eq!((findings[0].id, findings[0].severity), (UnexpectedSource, Medium));
+    assert!(findings[0].why.ends_with("does not name it at any"), "{}", findings[0].why);
+    assert!(!findings[0].fix.contains("15008"), "{}", findings[0].fix);
+}
+
+#[test]
+fn a_sidecar_dials_the_pod_itself_and_the_rule_of_its_service_explains_it() {
+    let store = store(&[PLATFORM, &ISTIO.replace("ISTIO_MUTUAL", "DISABLE")]);
+    let by_service = mcp(&store, GATEWAY, Evidence::ANSWERED);
+    let by_pod = Flow { server: end(&store, TOOLS), ..by_service.clone() };
+    let rule = "DestinationRule mcp-production/mcp-gateway-mtls-outbound, spec.trafficPolicy.tls.mode";
+    assert_eq!(decided(&store, &by_service, MeshBypass), rule);
+    assert_eq!(decided(&store, &by_pod, MeshBypass), rule);
+    // A rule that wants mTLS explains no plaintext: that the pod was dialled does.
+    let store = self::store(&[PLATFORM, ISTIO]);
+    assert!(decided(&store, &by_pod, MeshBypass).contains("the pod's address"));
 }
 
 #[test]

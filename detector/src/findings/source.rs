@@ -23,8 +23,15 @@ pub(super) fn of(flow: &Flow, policy: &PolicyView) -> Option<Finding> {
         _ => Severity::Medium,
     };
     let severity = if plaintext && !flow.served() { severity.lower() } else { severity };
+    // Linkerd's pods may listen on ports that they do not declare, of which nothing is known.
+    let doubt = policy.tunnelled && flow.server.pod().is_some_and(fix::is_linkerd);
+    let severity = if doubt { severity.lower() } else { severity };
     let (client, server) = (describe(&flow.client), describe(&flow.server));
-    let port = flow.port;
+    let port = match policy.tunnelled {
+        true => format!("port {}, in which the mesh hides the real one", flow.port),
+        false => format!("port {}", flow.port),
+    };
+    let at = if policy.tunnelled { " at any" } else { "" };
     let by = &policy.source.decided_by;
     let finding =
         |id, why, fix, decided_by| Some(Finding { id, severity, flow: flow.clone(), why, fix, decided_by });
@@ -32,7 +39,7 @@ pub(super) fn of(flow: &Flow, policy: &PolicyView) -> Option<Finding> {
         (End::Unknown { .. }, Answer::Denied) if policy.identities => finding(
             FindingId::UnidentifiedSource,
             format!(
-                "{client} calls {server} on port {port}, whose callers are declared, and no pod, service or node is known to have that address"
+                "{client} calls {server} on {port}, whose callers are declared, and no pod, service or node is known to have that address"
             ),
             fix::known_sources_only(flow),
             Some(by.to_string()),
@@ -40,7 +47,7 @@ pub(super) fn of(flow: &Flow, policy: &PolicyView) -> Option<Finding> {
         (End::Unknown { .. }, Answer::NoPolicy) if policy.identities && plaintext && risky => finding(
             FindingId::UnidentifiedSource,
             format!(
-                "{client} calls {server} on port {port}, and no pod, service or node is known to have that address"
+                "{client} calls {server} on {port}, and no pod, service or node is known to have that address"
             ),
             fix::known_sources_only(flow),
             None,
@@ -52,12 +59,12 @@ pub(super) fn of(flow: &Flow, policy: &PolicyView) -> Option<Finding> {
                 && by.to_string().contains("spec.rules[");
             let why = match object {
                 Some(object) if by_action => {
-                    format!("{client} calls {server} on port {port}, and {object} denies it")
+                    format!("{client} calls {server} on {port}, and {object} denies it")
                 }
                 Some(object) => {
-                    format!("{client} calls {server} on port {port}, and {object} does not name it")
+                    format!("{client} calls {server} on {port}, and {object} does not name it{at}")
                 }
-                None => format!("{client} calls {server} on port {port}, which admits nobody by default"),
+                None => format!("{client} calls {server} on {port}, which admits nobody by default"),
             };
             finding(FindingId::UnexpectedSource, why, fix::expect(flow, policy), Some(by.to_string()))
         }

@@ -14,7 +14,7 @@ use crate::{
         Labels, Selector, Store,
         objects::{ExpectedSources, Name, Object},
     },
-    flows::{Clock, End, Flow, FlowId, Flows, Timestamp, TlsNames, TlsSeen},
+    flows::{Clock, End, EndId, Flow, FlowId, Flows, Timestamp, TlsNames},
     policy::{Answer, Kind, MeshKind, ObjectKey, PodMesh, PolicyView, Ruling},
     testing,
 };
@@ -24,28 +24,23 @@ fn end(name: &str) -> End {
     End::Pod { pod, address: testing::ip("10.244.0.9") }
 }
 
-fn flow(protocol: Protocol, evidence: Evidence) -> Flow {
+/// Plaintext that nobody has answered yet, between two pods.
+pub(super) fn flow(port: u16, protocol: Protocol, evidence: Evidence) -> Flow {
     Flow {
-        client: end("client"),
         server: end("tools"),
-        port: 8000,
-        verdict: Verdict::Plaintext,
+        port,
         protocol,
         evidence,
         methods: Methods::default(),
-        tls: TlsNames::default(),
-        offered: TlsSeen::default(),
         connections: 1,
         with_credentials: 0,
         answered: 0,
-        refused: 0,
-        first_seen: Timestamp(1),
-        last_seen: Timestamp(2),
+        ..testing::flow("client")
     }
 }
 
 fn tls() -> Flow {
-    Flow { verdict: Verdict::Tls, protocol: Protocol::None, ..flow(Protocol::None, Evidence::NONE) }
+    Flow { verdict: Verdict::Tls, protocol: Protocol::None, ..flow(8000, Protocol::None, Evidence::NONE) }
 }
 
 fn declaration() -> Arc<ExpectedSources> {
@@ -91,7 +86,7 @@ fn mcp_and_credentials_raise_and_served_raises_over_refused() {
         (Http1, answered, vec![]),
         (JsonRpc, answered, vec![]),
     ] {
-        let flow = flow(protocol, evidence);
+        let flow = flow(8000, protocol, evidence);
         assert_eq!(
             ids(&flow, &no_policy()),
             expected,
@@ -103,7 +98,7 @@ fn mcp_and_credentials_raise_and_served_raises_over_refused() {
 
 #[test]
 fn other_plaintext_is_told_only_when_asked_for() {
-    let flow = flow(Protocol::Http1, Evidence::HTTP_REQUEST);
+    let flow = flow(8000, Protocol::Http1, Evidence::HTTP_REQUEST);
     let findings = evaluate(&flow, &no_policy(), Rules { plaintext_other: true });
     assert_eq!(findings.len(), 1);
     assert_eq!((findings[0].id, findings[0].severity), (FindingId::PlaintextOther, Severity::Info));
@@ -112,11 +107,11 @@ fn other_plaintext_is_told_only_when_asked_for() {
 #[test]
 fn a_probe_is_a_probe_only_when_a_node_sends_it() {
     let node = End::Node { name: "node1".into(), address: testing::ip("192.0.2.10") };
-    let probe = flow(Protocol::Http1, Evidence::KUBE_PROBE.or(Evidence::AUTH_BEARER));
+    let probe = flow(8000, Protocol::Http1, Evidence::KUBE_PROBE.or(Evidence::AUTH_BEARER));
     let from_node = Flow { client: node.clone(), ..probe.clone() };
     assert_eq!(ids(&from_node, &unexpected()), []);
     assert_eq!(ids(&probe, &no_policy()), [(FindingId::PlaintextCredentials, Severity::Low)]);
-    let mcp = Flow { client: node, ..flow(Protocol::Mcp, Evidence::KUBE_PROBE) };
+    let mcp = Flow { client: node, ..flow(8000, Protocol::Mcp, Evidence::KUBE_PROBE) };
     assert_eq!(ids(&mcp, &unexpected()), [(FindingId::PlaintextMcp, Severity::Medium)]);
 }
 
@@ -140,7 +135,7 @@ fn a_stranger_is_told_where_callers_are_declared_and_where_it_speaks_mcp() {
     let quiet = Flow { client: client.clone(), ..tls() };
     assert_eq!(ids(&quiet, &no_policy()), []);
     assert_eq!(ids(&quiet, &unexpected()), [(FindingId::UnidentifiedSource, Severity::Medium)]);
-    let mcp = Flow { client, ..flow(Protocol::Mcp, Evidence::ANSWERED) };
+    let mcp = Flow { client, ..flow(8000, Protocol::Mcp, Evidence::ANSWERED) };
     assert_eq!(
         ids(&mcp, &no_policy()),
         [(FindingId::PlaintextMcp, Severity::High), (FindingId::UnidentifiedSource, Severity::High)]
@@ -154,7 +149,7 @@ fn every_fix_is_a_manifest_that_reads_back() {
     let stranger = End::Unknown { address: testing::ip("10.244.0.77") };
     let mut seen = Vec::new();
     for client in [end("client"), stranger] {
-        let flow = Flow { client, ..flow(Protocol::Mcp, Evidence::ANSWERED) };
+        let flow = Flow { client, ..flow(8000, Protocol::Mcp, Evidence::ANSWERED) };
         for finding in evaluate(&flow, &unexpected(), Rules::default()) {
             let manifest: serde_json::Value = serde_saphyr::from_str(&finding.fix).unwrap();
             assert_eq!(manifest["metadata"]["namespace"], "mcp", "{}", finding.fix);
@@ -182,8 +177,9 @@ fn a_repetition_is_silent_and_a_change_is_news() {
 
     let mut ledger = Ledger::default();
     let mut news = |evidence| {
-        let findings = evaluate(&flow(Protocol::Mcp, evidence), &no_policy(), Rules::default());
-        ledger.news(id, findings).iter().map(|finding| finding.severity).collect::<Vec<_>>()
+        let flow = flow(8000, Protocol::Mcp, evidence);
+        let findings = evaluate(&flow, &no_policy(), Rules::default());
+        ledger.news(id, &flow, findings).iter().map(|finding| finding.severity).collect::<Vec<_>>()
     };
     let method = Evidence::MCP_METHOD;
     assert_eq!(news(method), [Severity::Medium]);
@@ -203,7 +199,7 @@ fn a_repetition_is_silent_and_a_change_is_news() {
 fn a_finding_stands_while_its_traffic_goes_on_once_for_a_pair_and_a_port() {
     let mcp = Flow {
         last_seen: Timestamp(5_000_000_000_000),
-        ..flow(Protocol::Mcp, Evidence::AUTH_BEARER.or(Evidence::ANSWERED))
+        ..flow(8000, Protocol::Mcp, Evidence::AUTH_BEARER.or(Evidence::ANSWERED))
     };
     let poorer = Flow { evidence: Evidence::MCP_METHOD, ..mcp.clone() };
     let said = |flow: &Flow| evaluate(flow, &no_policy(), Rules::default());
@@ -229,7 +225,7 @@ fn a_finding_stands_while_its_traffic_goes_on_once_for_a_pair_and_a_port() {
 
 #[test]
 fn what_stands_is_gone_through_more_seldom_the_more_there_is_and_each_second_at_least() {
-    let mcp = flow(Protocol::Mcp, Evidence::MCP_METHOD);
+    let mcp = flow(8000, Protocol::Mcp, Evidence::MCP_METHOD);
     let findings = evaluate(&mcp, &no_policy(), Rules::default());
     let rest = |flows: u64| {
         let mut board = Board::default();
@@ -244,16 +240,16 @@ fn what_stands_is_gone_through_more_seldom_the_more_there_is_and_each_second_at_
 
 #[test]
 fn plaintext_traffic_is_what_a_mesh_would_refuse_and_neither_probes_nor_the_proxys_ports() {
-    assert!(is_plaintext_traffic(&flow(Protocol::Http1, Evidence::HTTP_REQUEST)));
+    assert!(is_plaintext_traffic(&flow(8000, Protocol::Http1, Evidence::HTTP_REQUEST)));
     assert!(!is_plaintext_traffic(&tls()));
     let kubelet = End::Node { name: "node1".into(), address: testing::ip("192.0.2.10") };
-    let probe = Flow { client: kubelet, ..flow(Protocol::Http1, Evidence::KUBE_PROBE) };
+    let probe = Flow { client: kubelet, ..flow(8000, Protocol::Http1, Evidence::KUBE_PROBE) };
     assert!(!is_plaintext_traffic(&probe));
     let mut server = testing::pod("mcp", "tools", &["10.244.0.9"]);
     let proxy = PodMesh::once_in(MeshKind::Istio, &server.labels, &Labels::default());
     Arc::make_mut(&mut server.template).proxy = proxy.into();
     let server = End::Pod { pod: server.into(), address: testing::ip("10.244.0.9") };
-    let to = |port| Flow { server: server.clone(), port, ..flow(Protocol::Http1, Evidence::NONE) };
+    let to = |port| Flow { server: server.clone(), port, ..flow(8000, Protocol::Http1, Evidence::NONE) };
     assert!(is_plaintext_traffic(&to(8080)));
     assert!(!is_plaintext_traffic(&to(15_020)));
 }
@@ -288,10 +284,75 @@ fn a_spoofed_source_is_told_of_on_scraped_ports_and_the_proxys_own_too() {
     Arc::make_mut(&mut server.template).proxy = proxy.into();
     let server = End::Pod { pod: server.into(), address: testing::ip("10.244.0.9") };
     for port in [9090, 15_020] {
-        let scrape = Flow { server: server.clone(), port, ..flow(Protocol::Http1, Evidence::NONE) };
+        let scrape = Flow { server: server.clone(), port, ..flow(8000, Protocol::Http1, Evidence::NONE) };
         assert_eq!(evaluate(&scrape, &no_policy(), Rules::default()), []);
         let forged = Flow { client: client.clone(), ..scrape };
         let findings = evaluate(&forged, &no_policy(), Rules::default());
         assert_eq!(findings.iter().map(|finding| finding.id).collect::<Vec<_>>(), [FindingId::SpoofedSource]);
     }
+}
+
+#[test]
+fn a_server_name_of_linkerds_that_is_not_the_pods_is_told() {
+    let named = |name: &str| Flow {
+        verdict: Verdict::MeshMtls,
+        tls: TlsNames { server_names: [name.to_owned()].into(), ..TlsNames::default() },
+        ..tls()
+    };
+    for (name, told) in [
+        ("tools.mcp.serviceaccount.identity.linkerd.cluster.local", false),
+        ("outbound_.80_._.other.mcp.svc.cluster.local", false),
+        ("other.mcp.serviceaccount.identity.linkerd.cluster.local", true),
+        ("tools.lab.serviceaccount.identity.linkerd.cluster.local", true),
+        ("with.dots.mcp.serviceaccount.identity.linkerd.cluster.local", true),
+        (".serviceaccount.identity.linkerd.cluster.local", false),
+    ] {
+        let expected = if told { vec![(FindingId::IdentityMismatch, Severity::Medium)] } else { vec![] };
+        assert_eq!(ids(&named(name), &no_policy()), expected, "{name}");
+    }
+    let wrong = "other.mcp.serviceaccount.identity.linkerd.cluster.local";
+    let nobody = Flow { server: End::Unknown { address: testing::ip("10.0.0.1") }, ..named(wrong) };
+    assert_eq!(ids(&nobody, &no_policy()), []);
+}
+
+#[test]
+fn what_two_flows_of_an_edge_give_rise_to_is_one_finding_as_bad_as_the_worse() {
+    use {FindingId::*, Severity::*};
+    let mut ledger = Ledger::default();
+    let (http, mcp) = (FlowId::of(1), FlowId::of(2));
+    let served = Evidence::ANSWERED;
+    let of = |protocol, evidence| {
+        let flow = flow(8000, protocol, Evidence::HTTP_REQUEST.or(evidence));
+        let findings = evaluate(&flow, &unexpected(), Rules::default());
+        (flow, findings)
+    };
+    let mut news = |id, (flow, findings): (Flow, Vec<Finding>)| {
+        let told = ledger.news(id, &flow, findings);
+        let told: Vec<_> = told.iter().map(|finding| (finding.id, finding.severity)).collect();
+        (told, ledger.active().get(&(UnexpectedSource, High)).copied())
+    };
+    assert_eq!(news(http, of(Protocol::Http1, served)), (vec![(UnexpectedSource, Medium)], None));
+    let both = of(Protocol::Mcp, served);
+    assert_eq!(news(mcp, both.clone()), (vec![(PlaintextMcp, High), (UnexpectedSource, High)], Some(1)));
+    let more = of(Protocol::Http1, served.or(Evidence::HTTP_RESPONSE));
+    assert_eq!(news(http, more.clone()), (vec![], Some(1)), "what is milder than what stands is silent");
+    assert_eq!(news(mcp, both.clone()), (vec![], Some(1)));
+    // Policy has changed, and the worse no longer stands; the milder does.
+    assert_eq!(news(mcp, (both.0.clone(), vec![])), (vec![], None));
+    assert_eq!(news(http, more), (vec![(UnexpectedSource, Medium)], None), "it is less bad, which is news");
+    assert_eq!(news(mcp, both).0, [(PlaintextMcp, High), (UnexpectedSource, High)], "it is back");
+}
+
+#[test]
+fn what_no_longer_stands_is_dropped_and_a_flow_that_has_gone_too() {
+    let mut ledger = Ledger::default();
+    let flow = flow(8000, Protocol::Mcp, Evidence::ANSWERED);
+    let findings = evaluate(&flow, &unexpected(), Rules::default());
+    assert_eq!(ledger.news(FlowId::of(1), &flow, findings.clone()).len(), 2);
+    assert!(ledger.news(FlowId::of(2), &flow, findings).is_empty(), "the same edge");
+    ledger.retain(|id| id != FlowId::of(1));
+    assert_eq!(ledger.active().values().sum::<u64>(), 2);
+    assert!(ledger.news(FlowId::of(2), &flow, Vec::new()).is_empty());
+    assert!(ledger.active().is_empty());
+    assert!(matches!(flow.client.id(), EndId::Pod(_)));
 }

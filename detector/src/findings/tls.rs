@@ -1,4 +1,4 @@
-//! Owns what is said of TLS that is not the mesh's.
+//! Owns what is said of TLS: that is not the mesh's, that is weak, or that asks for somebody else.
 
 use super::{Finding, FindingId, Severity, catalogue::describe, fix};
 use crate::{
@@ -51,4 +51,36 @@ pub(super) fn weak(flow: &Flow) -> Option<Finding> {
             .to_owned(),
         decided_by: None,
     })
+}
+
+/// A server name of Linkerd's is the identity that the client's proxy asks for. Of a service's pods it is not
+/// known which one served, and a gateway answers for others.
+pub(super) fn mismatch(flow: &Flow) -> Option<Finding> {
+    let End::Pod { pod, .. } = &flow.server else { return None };
+    if pod.proxy.intermediary {
+        return None;
+    }
+    let names = flow.tls.server_names.iter().filter_map(|name| linkerd_identity(name));
+    let (account, namespace) = names.into_iter().find(|(account, namespace)| {
+        *account != &*pod.service_account || *namespace != &*pod.name.namespace
+    })?;
+    Some(Finding {
+        id: FindingId::IdentityMismatch,
+        severity: Severity::Medium,
+        flow: flow.clone(),
+        why: format!(
+            "{} asks for service account {namespace}/{account} on port {} and reaches {}",
+            describe(&flow.client),
+            flow.port,
+            describe(&flow.server),
+        ),
+        fix: fix::right_identity(pod),
+        decided_by: None,
+    })
+}
+
+/// Service account and namespace of `<account>.<namespace>.serviceaccount.identity.<control plane>.<domain>`.
+fn linkerd_identity(name: &str) -> Option<(&str, &str)> {
+    let (who, _control_plane) = name.split_once(".serviceaccount.identity.")?;
+    who.rsplit_once('.').filter(|(account, namespace)| !account.is_empty() && !namespace.is_empty())
 }

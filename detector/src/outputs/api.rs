@@ -4,12 +4,17 @@
 //! most [`Page::ROWS`] rows and stops after [`Page::BYTES`]; `truncated` says so, and `next` is what to ask
 //! `after`.
 
+pub mod read;
+
 use std::time::{SystemTime, UNIX_EPOCH};
 
 use serde::Serialize;
 use serde_json::value::RawValue;
 
-use super::lines::{Lines, time};
+use super::{
+    json,
+    lines::{Lines, time},
+};
 use crate::{
     cluster::kubernetes::ResourceHealth,
     coverage::PodCoverage,
@@ -89,7 +94,7 @@ impl Api {
     pub fn node(&self, facts: NodeFacts) -> serde_json::Result<Vec<u8>> {
         let NodeFacts { started, observed_since, waiting_for, pods } = facts;
         let observed = pods.iter().filter(|pod| pod.reason.is_none()).count();
-        serde_json::to_vec(&NodeBody {
+        json::to_vec(&NodeBody {
             node: &self.node,
             time: wall(SystemTime::now()),
             version: env!("CARGO_PKG_VERSION"),
@@ -120,7 +125,7 @@ impl Api {
         }
         let Page { rows, last, truncated, .. } = page;
         let next = last.filter(|_| truncated);
-        serde_json::to_vec(&FlowsBody { page: self.head(truncated, next), total, flows: rows })
+        json::to_vec(&FlowsBody { page: self.head(truncated, next), total, flows: rows })
     }
 
     /// One page of the findings of flows, in the order given.
@@ -142,7 +147,7 @@ impl Api {
         }
         let Page { rows, last, truncated, .. } = page;
         let next = last.filter(|_| truncated);
-        serde_json::to_vec(&FindingsBody { page: self.head(truncated, next), findings: rows })
+        json::to_vec(&FindingsBody { page: self.head(truncated, next), findings: rows })
     }
 
     /// Every pod of the node, and how the watches do.
@@ -169,7 +174,7 @@ impl Api {
             state: state.as_str(),
             stale_seconds: stale.as_secs(),
         };
-        serde_json::to_vec(&CoverageBody {
+        json::to_vec(&CoverageBody {
             page: self.head(truncated, None),
             pods: pods.iter().take(Page::ROWS).map(pod).collect(),
             watches: watches.into_iter().map(watch).collect(),
@@ -185,7 +190,7 @@ impl Api {
 #[must_use]
 pub fn error(text: &str) -> Vec<u8> {
     // A string and nothing else: it can always be written.
-    serde_json::to_vec(&ErrorBody { error: text }).unwrap_or_default()
+    json::to_vec(&ErrorBody { error: text }).unwrap_or_default()
 }
 
 /// A line without its end.

@@ -9,6 +9,8 @@ use serde::Serialize;
 use crate::{
     audit::{Posture, Report, Subject},
     findings::Severity,
+    outputs::json,
+    printable::{printable_lines, printed},
 };
 
 /// How a report is written.
@@ -75,8 +77,8 @@ fn table(report: &Report, errors: usize) -> String {
             if posture.mcp { "mcp" } else { "" },
             posture.id.as_str(),
             plain(&posture.subject),
-            visible(&posture.why),
-            posture.decided_by.as_ref().map_or_else(String::new, |by| format!(" [{}]", visible(by))),
+            printed(&posture.why),
+            posture.decided_by.as_ref().map_or_else(String::new, |by| format!(" [{}]", printed(by))),
         );
     }
     text.push_str(&summary(report, errors));
@@ -86,12 +88,7 @@ fn table(report: &Report, errors: usize) -> String {
 
 fn plain(subject: &Subject) -> String {
     let port = subject.port.map_or_else(String::new, |port| format!(":{port}"));
-    visible(&format!("{} {}/{}{port}", subject.kind, subject.namespace, subject.name))
-}
-
-/// Names come from files that others wrote: what would move a terminal's cursor is shown as what it is.
-fn visible(text: &str) -> String {
-    text.chars().map(|c| if c.is_control() { '\u{fffd}' } else { c }).collect()
+    printed(format_args!("{} {}/{}{port}", subject.kind, subject.namespace, subject.name))
 }
 
 #[derive(Serialize)]
@@ -163,13 +160,13 @@ fn json(report: &Report, errors: usize) -> String {
 
 /// JSON of a value whose keys are all text.
 pub(super) fn pretty(value: &impl Serialize) -> String {
-    let mut text = serde_json::to_string_pretty(value).unwrap_or_default();
+    let mut text = json::to_string_pretty(value).unwrap_or_default();
     text.push('\n');
     text
 }
 
 fn markdown(report: &Report, errors: usize) -> String {
-    let cell = |text: &str| visible(text).replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;");
+    let cell = |text: &str| printed(text).replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;");
     let mut text = format!("# Audit\n\n{}\n", summary(report, errors));
     if report.findings.is_empty() {
         return text;
@@ -196,7 +193,7 @@ fn markdown(report: &Report, errors: usize) -> String {
             "\n### `{}`: {}\n\n{fence}yaml\n{}{fence}\n",
             posture.id.as_str(),
             cell(&plain(&posture.subject)),
-            posture.fix
+            printable_lines(&posture.fix)
         );
     }
     text

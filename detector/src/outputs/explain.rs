@@ -8,6 +8,7 @@ use super::audit::pretty;
 use crate::{
     audit::{Explanation, PortView},
     policy::{Answer, Declared, Ruling},
+    printable::printed,
 };
 
 /// The explanation in words.
@@ -17,10 +18,10 @@ pub fn text(explanation: &Explanation) -> String {
     let pod = &member.pod;
     let mut out = format!(
         "{}: {} {}, service account {}\n",
-        pod.name,
+        printed(&pod.name),
         pod.workload.kind.as_str(),
-        pod.workload.name,
-        pod.service_account
+        printed(&pod.workload.name),
+        printed(&pod.service_account)
     );
     let mesh = match (pod.proxy.mesh(), member.intended) {
         (Some(mesh), _) => format!("in the mesh: {}", mesh.as_str()),
@@ -37,13 +38,19 @@ pub fn text(explanation: &Explanation) -> String {
     for (key, owner, ended) in exceptions {
         let _infallible = writeln!(
             out,
-            "\nexception: {key}, {owner} answers for it{}",
+            "\nexception: {}, {} answers for it{}",
+            printed(key),
+            printed(owner),
             if *ended { "; it has ended and counts for nothing" } else { "" }
         );
     }
     for (key, field) in unknown {
-        let _infallible =
-            writeln!(out, "\nnote: {key} has a field that is not known and was not heeded: {field}");
+        let _infallible = writeln!(
+            out,
+            "\nnote: {} has a field that is not known and was not heeded: {}",
+            printed(key),
+            printed(field)
+        );
     }
     out
 }
@@ -58,9 +65,9 @@ fn port(out: &mut String, view: &PortView) {
                 Declared::Permissive => "PERMISSIVE: mTLS and plaintext",
                 Declared::Disabled => "DISABLE: plaintext",
             };
-            let _infallible = writeln!(out, "  mode: {words}\n    by {}", mode.decided_by);
+            let _infallible = writeln!(out, "  mode: {words}\n    by {}", printed(&mode.decided_by));
             if let Some(gap) = &mode.gap {
-                let _infallible = writeln!(out, "    not enforced, because of {gap}");
+                let _infallible = writeln!(out, "    not enforced, because of {}", printed(gap));
             }
         }
     }
@@ -78,8 +85,9 @@ fn ruling(out: &mut String, who: &str, ruling: &Ruling) {
         Answer::Unknown => "not known",
         Answer::NoPolicy => "no policy",
     };
-    let because = ruling.because.as_ref().map_or_else(String::new, |text| format!(": {text}"));
-    let _infallible = writeln!(out, "    {who}: {word}{because}, by {}", ruling.decided_by);
+    let because = ruling.because.as_ref().map_or_else(String::new, |text| format!(": {}", printed(text)));
+    let _infallible =
+        writeln!(out, "    {}: {word}{because}, by {}", printed(who), printed(&ruling.decided_by));
 }
 
 /// The explanation as JSON.

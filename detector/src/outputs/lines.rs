@@ -1,6 +1,6 @@
 //! Owns the lines: one JSON object a finding or a flow, the same from the daemon and from a replay.
 //!
-//! JSON escapes every control character, so a hostile name cannot forge a line.
+//! A hostile name can neither forge a line nor command a terminal: [`json`] escapes what JSON itself lets pass.
 
 use serde::Serialize;
 
@@ -8,6 +8,7 @@ use crate::{
     cluster::TrustDomain,
     findings::Finding,
     flows::{End, Flow, Timestamp, range},
+    outputs::json,
 };
 
 /// Turns findings and flows into lines.
@@ -136,7 +137,7 @@ impl Lines {
 
 /// A value as a line.
 pub(crate) fn line(value: &impl Serialize) -> serde_json::Result<Vec<u8>> {
-    let mut bytes = serde_json::to_vec(value)?;
+    let mut bytes = json::to_vec(value)?;
     bytes.push(b'\n');
     Ok(bytes)
 }

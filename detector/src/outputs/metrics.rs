@@ -64,6 +64,7 @@ pub struct Metrics {
     interfaces: IntGaugeVec,
     attach_failures: IntCounter,
     restored: IntCounter,
+    forgotten: IntCounterVec,
     pods: IntGaugeVec,
     flows: IntGauge,
     identities: IntGaugeVec,
@@ -95,6 +96,7 @@ impl Metrics {
             interfaces: registered(&registry, catalogue::INTERFACES.gauges()?)?,
             attach_failures: registered(&registry, catalogue::ATTACH_FAILURES.single_counter()?)?,
             restored: registered(&registry, catalogue::RESTORED.single_counter()?)?,
+            forgotten: registered(&registry, catalogue::FORGOTTEN.counters()?)?,
             pods: registered(&registry, catalogue::PODS.gauges()?)?,
             flows: registered(&registry, catalogue::FLOWS.single_gauge()?)?,
             identities: registered(&registry, catalogue::IDENTITIES.gauges()?)?,
@@ -108,6 +110,7 @@ impl Metrics {
             .with_label_values(&[env!("CARGO_PKG_VERSION")])
             .set(1);
         // A series that is not there yet cannot be told from one that never will be.
+        metrics.forgotten(0, 0);
         for hook in [Hook::Tcx, Hook::Clsact] {
             metrics.interfaces.with_label_values(&[hook.name()]).set(0);
         }
@@ -222,6 +225,13 @@ impl Metrics {
     /// Counts an attachment that had to be put back in its place.
     pub fn attachment_restored(&self) {
         self.restored.inc();
+    }
+
+    /// Counts what of the maps of a daemon before could not be taken over.
+    pub fn forgotten(&self, flows: u64, edges: u64) {
+        for (map, count) in [("flows", flows), ("edges", edges)] {
+            self.forgotten.with_label_values(&[map]).inc_by(count);
+        }
     }
 
     /// Sets how many pods of the node are observed, and how many are not for which reason.

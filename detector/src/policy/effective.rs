@@ -81,12 +81,26 @@ pub struct Dialled<'a> {
     pub service: &'a Name,
     /// Its port.
     pub port: u16,
+    /// The wire shows the pod's address, and this service leads there: a sidecar picks the pod by itself,
+    /// so either may have been dialled.
+    pub guessed: bool,
 }
 
 /// The identity of a pod.
 #[must_use]
 pub fn identity(pod: &Pod) -> Identity<'_> {
     Identity { namespace: &pod.name.namespace, service_account: &pod.service_account }
+}
+
+/// Whether all that is meshed comes by this port, with the real one inside of the encryption: HBONE's, and
+/// that of Linkerd's proxy.
+#[must_use]
+pub fn is_tunnel_port(mesh: MeshKind, port: u16) -> bool {
+    match mesh {
+        // A sidecar takes HBONE too, from ztunnels and waypoints.
+        MeshKind::Istio | MeshKind::Ambient => port == 15_008,
+        MeshKind::Linkerd => port == 4143,
+    }
 }
 
 /// Whether a port belongs to the mesh's proxy itself: health, metrics, probes.
@@ -118,6 +132,26 @@ impl PolicySet {
                 server.map(|_| self.linkerd_mode(pod, port, client))
             }
         }
+    }
+
+    /// The `PeerAuthentication` with a selector that counts for a pod: the oldest that selects it.
+    #[must_use]
+    pub fn peer_authentication(&self, pod: &Pod) -> Option<Arc<istio::PeerAuthentication>> {
+        let index = self.index();
+        let namespace = &*pod.name.namespace;
+        // A selector in the root namespace counts for nothing.
+        if namespace == &*index.mesh.root_namespace {
+            return None;
+        }
+        let selecting = index.peer_authentications.matching(namespace, &pod.labels);
+        selecting.into_iter().find(|object| object.selector.is_some()).map(Arc::clone)
+    }
+
+    /// The `PeerAuthentication` that counts for a namespace: the oldest without a selector.
+    #[must_use]
+    pub fn namespace_peer_authentication(&self, namespace: &str) -> Option<&istio::PeerAuthentication> {
+        let selected = self.index().peer_authentications.in_namespace(namespace)?;
+        selected.all().iter().map(|object| &**object).find(|object| object.selector.is_none())
     }
 
     /// Linkerd's server for `port` of a pod.
@@ -215,11 +249,10 @@ impl PolicySet {
     /// prove; whether it did is a question of the mode.
     #[must_use]
     pub fn admits(&self, server: &Pod, port: u16, caller: Option<Identity<'_>>, address: IpAddr) -> Ruling {
-        let ours = self.expected(server, caller);
         let declared = match server.proxy.mesh() {
             Some(MeshKind::Linkerd) => self.linkerd_admits(server, port, caller, address),
-            Some(mesh) => self.istio_admits(server, port, caller, address, Some(mesh)),
-            None => match self.istio_admits(server, port, caller, address, None) {
+            Some(mesh) => self.istio_admits(server, Some(port), caller, address, Some(mesh)),
+            None => match self.istio_admits(server, Some(port), caller, address, None) {
                 Ruling { answer: Answer::NoPolicy, .. } => {
                     let index = self.index();
                     let of = index.server(&server.name.namespace, &server.labels, port, &server.named_ports);
@@ -231,8 +264,25 @@ impl PolicySet {
                 ruling => ruling,
             },
         };
-        // Two declarations must both admit; where one has nothing to say the other decides.
-        match (ours, declared) {
+        self.with_ours(server, caller, declared)
+    }
+
+    /// [`Self::admits`] for a connection in a mesh's tunnel, which hides the port: whether the caller is
+    /// admitted at any port of the server.
+    #[must_use]
+    pub fn admits_somewhere(&self, server: &Pod, caller: Option<Identity<'_>>, address: IpAddr) -> Ruling {
+        let mesh = server.proxy.mesh();
+        let declared = if mesh == Some(MeshKind::Linkerd) {
+            self.linkerd_admits_somewhere(server, caller, address)
+        } else {
+            self.istio_admits(server, None, caller, address, mesh)
+        };
+        self.with_ours(server, caller, declared)
+    }
+
+    /// Two declarations must both admit; where one has nothing to say the other decides.
+    fn with_ours(&self, server: &Pod, caller: Option<Identity<'_>>, declared: Ruling) -> Ruling {
+        match (self.expected(server, caller), declared) {
             (None, declared) => declared,
             (Some(ours), declared) if ours.answer == Answer::Denied => {
                 if declared.answer == Answer::Denied {
@@ -251,7 +301,7 @@ impl PolicySet {
     fn istio_admits(
         &self,
         server: &Pod,
-        port: u16,
+        port: Option<u16>,
         caller: Option<Identity<'_>>,
         address: IpAddr,
         mesh: Option<MeshKind>,
@@ -283,6 +333,31 @@ impl PolicySet {
         let (access, by) = self.linkerd_default(server, port);
         let admits = access.admits(&peer, &index.linkerd);
         Ruling::new(if admits { Answer::NoPolicy } else { Answer::Denied }, by)
+    }
+
+    /// At the ports that the pod declares and those that have a server: what is denied at all of them is
+    /// denied, whatever else the pod may listen on.
+    fn linkerd_admits_somewhere(
+        &self,
+        server: &Pod,
+        caller: Option<Identity<'_>>,
+        address: IpAddr,
+    ) -> Ruling {
+        let declared = server.named_ports.iter().map(|(_, port)| *port);
+        let numbers = self.index().server_ports(&server.name.namespace, &server.labels);
+        let ports = declared.chain(numbers).filter(|port| !is_proxy_port(MeshKind::Linkerd, *port));
+        let mut rulings = ports.map(|port| self.linkerd_admits(server, port, caller, address)).peekable();
+        if rulings.peek().is_none() {
+            return self.linkerd_admits(server, 0, caller, address);
+        }
+        let openness = |ruling: &Ruling| match ruling.answer {
+            Answer::Denied => 0,
+            Answer::Unknown => 1,
+            Answer::NoPolicy => 2,
+            Answer::Allowed => 3,
+        };
+        let most = rulings.reduce(|a, b| if openness(&b) > openness(&a) { b } else { a });
+        most.unwrap_or_else(|| Ruling::new(Answer::NoPolicy, Decider::Default("no policy applies")))
     }
 
     /// What `ExpectedSources` say of a caller; `None` where none selects the server. Several add up.
@@ -342,7 +417,10 @@ impl PolicySet {
                 TlsMode::Simple | TlsMode::Mutual => Sends::Tls,
                 TlsMode::IstioMutual => Sends::MeshMtls,
             };
-            return ClientTls { sends, decided_by: told.decided_by, doubt: told.doubt };
+            // Where the pod itself may have been dialled, a rule explains plaintext and nothing else.
+            if !dialled.guessed || sends == Sends::Plaintext {
+                return ClientTls { sends, decided_by: told.decided_by, doubt: told.doubt };
+            }
         }
         let Some(to) = server.proxy.membership.as_ref().filter(|to| to.mesh.joins(from.mesh)) else {
             return plaintext(no_proxy(server));
@@ -364,7 +442,10 @@ impl PolicySet {
                 Some(by) => plaintext(by),
                 None => answer(Sends::MeshMtls, Decider::Default("both pods are in Istio's ambient mesh")),
             },
-            MeshKind::Istio => self.auto_mtls(server, port, to.announced, dialled.is_some()),
+            MeshKind::Istio => {
+                let by_service = dialled.is_some_and(|dialled| !dialled.guessed);
+                self.auto_mtls(server, port, to.announced, by_service)
+            }
         }
     }
 
@@ -414,12 +495,12 @@ impl PolicySet {
         self.index().destination_rules.conflicts()
     }
 
-    /// The exceptions that are about this traffic, ended or not, oldest first.
+    /// The exceptions that are about this traffic, ended or not, oldest first. Without a port, those of any.
     #[must_use]
     pub fn exceptions(
         &self,
         server: &Pod,
-        port: u16,
+        port: Option<u16>,
         client: Option<Identity<'_>>,
         address: IpAddr,
     ) -> Vec<&TrafficException> {

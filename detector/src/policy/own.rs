@@ -68,10 +68,16 @@ impl TrafficException {
         self.expires <= now
     }
 
-    /// Whether it is about this traffic, ended or not.
+    /// Whether it is about this traffic, ended or not. Traffic whose port is hidden is that of any.
     #[must_use]
-    pub fn covers(&self, server: &Labels, port: u16, client: Option<Identity<'_>>, address: IpAddr) -> bool {
-        (self.ports.is_empty() || self.ports.contains(&port))
+    pub fn covers(
+        &self,
+        server: &Labels,
+        port: Option<u16>,
+        client: Option<Identity<'_>>,
+        address: IpAddr,
+    ) -> bool {
+        (self.ports.is_empty() || port.is_none_or(|port| self.ports.contains(&port)))
             && (self.peers.is_empty() || self.peers.iter().any(|peer| peer.is(client, address)))
             && self.selector.matches(server)
     }

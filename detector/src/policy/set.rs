@@ -271,6 +271,19 @@ impl Index {
         found.into_iter().map(|server| &**server).find(|server| server.is_for(port, named))
     }
 
+    /// The ports, by number, of pods with these labels that have a server.
+    pub(super) fn server_ports<'a>(
+        &'a self,
+        namespace: &str,
+        labels: &Labels,
+    ) -> impl Iterator<Item = u16> + use<'a> {
+        let found = self.servers.matching(namespace, labels);
+        found.into_iter().filter_map(|server| match server.port {
+            linkerd::Port::Number(number) if server.pods.is_some() => Some(number),
+            _ => None,
+        })
+    }
+
     /// What speaks of a server.
     pub(super) fn speaking<'a>(
         &'a self,

@@ -11,6 +11,7 @@ mod client;
 mod exceptions;
 mod linkerd;
 mod peer_authentication;
+mod tunnel;
 mod unrelated;
 
 use std::{fmt::Write as _, net::IpAddr, sync::Arc};
@@ -139,7 +140,7 @@ impl World {
     }
 
     pub(super) fn sends_to(&self, client: &str, server: &str, dialled: Option<(&Name, u16)>) -> ClientTls {
-        let dialled = dialled.map(|(service, port)| Dialled { service, port });
+        let dialled = dialled.map(|(service, port)| Dialled { service, port, guessed: false });
         let address: IpAddr = testing::ip("10.96.0.1");
         self.set.client_tls(self.pod(client), self.pod(server), 8080, address, dialled)
     }

@@ -23,6 +23,7 @@ use crate::{
     flows::{Clock, Flow, Flows, Timestamp},
     outputs::lines::{Lines, line, time},
     policy::PolicyView,
+    printable::printable,
 };
 
 /// What a replay found.
@@ -106,16 +107,16 @@ impl Report {
         let mut fixes: HashMap<&str, usize> = HashMap::new();
         for (index, finding) in (1..).zip(&self.findings) {
             let Finding { id, severity, flow: _, why, fix, decided_by } = finding;
-            writeln!(out, "{index}. {} {}: {}", severity.as_str(), id.as_str(), table::printable(why))?;
+            writeln!(out, "{index}. {} {}: {}", severity.as_str(), id.as_str(), printable(why))?;
             if let Some(decided_by) = decided_by {
-                writeln!(out, "   Decided by {}.", table::printable(decided_by))?;
+                writeln!(out, "   Decided by {}.", printable(decided_by))?;
             }
             match fixes.get(fix.as_str()) {
                 Some(first) => writeln!(out, "   What to do: as under {first}.")?,
                 None => {
                     fixes.insert(fix, index);
                     for text in fix.lines() {
-                        writeln!(out, "     {}", table::printable(text))?;
+                        writeln!(out, "     {}", printable(text))?;
                     }
                 }
             }

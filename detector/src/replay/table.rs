@@ -7,7 +7,10 @@ use std::{
 
 use detector_ebpf::verdict::Protocol;
 
-use crate::flows::{End, Flow};
+use crate::{
+    flows::{End, Flow},
+    printable::printable,
+};
 
 const HEADS: [&str; COLUMNS] = ["CLIENT", "SERVER", "PORT", "VERDICT", "PROTOCOL", "CONNECTIONS", "EVIDENCE"];
 const COLUMNS: usize = 7;
@@ -77,15 +80,4 @@ fn end(end: &End) -> String {
         End::Unknown { .. } => address.to_string(),
     };
     printable(&text).into_owned()
-}
-
-/// A text without control characters: names come from manifests, and a terminal obeys what it is sent.
-pub(super) fn printable(text: &str) -> Cow<'_, str> {
-    if text.chars().any(char::is_control) {
-        Cow::Owned(
-            text.chars().map(|c| if c.is_control() { char::REPLACEMENT_CHARACTER } else { c }).collect(),
-        )
-    } else {
-        Cow::Borrowed(text)
-    }
 }

@@ -296,8 +296,8 @@ CLIENT                   SERVER                    PORT  VERDICT    PROTOCOL  CO
 mcp/client (10.244.0.2)  mcp/tools-1 (10.244.0.3)  8000  plaintext  mcp       1            http-request http-response jsonrpc mcp-body-method answered; methods tools/list
 
 1. high plaintext-mcp: pod mcp/client (service account client) speaks MCP to pod mcp/tools-1 (service account tools) on port 8000 in plaintext, so anyone on the path can read and change tool calls, and the server answered
-     # With Istio: refuse plaintext to this workload. First put its clients in the mesh, or they are cut off.
-     # Without a mesh: serve the port with TLS, and have its clients use https.
+     # Without a mesh: serve the port with TLS, and have its clients use https. With Istio:
+     # Refuse plaintext to this workload. First put its clients in the mesh, or they are cut off.
      apiVersion: security.istio.io/v1
      kind: PeerAuthentication
      metadata:
@@ -319,11 +319,25 @@ The capture was not read to its end: this is what came before the error.
 }
 
 #[test]
-fn a_name_cannot_command_the_terminal() {
-    let mut store = Store::default();
-    store.apply(Object::Pod(testing::pod("mcp", "\x1b]0;owned\x07", &["10.244.0.2"])));
-    let report = report(&store, &pcap(1, &connection(CLIENT, SERVER, &MCP)));
-    assert!(!text(&report).contains(|c: char| c.is_control() && c != '\n'));
+fn a_name_cannot_command_the_terminal_or_forge_a_line() {
+    let of = |name: &str| {
+        let mut store = Store::default();
+        store.apply(Object::Pod(testing::pod("mcp", name, &["10.244.0.2"])));
+        report(&store, &pcap(1, &connection(CLIENT, SERVER, &MCP)))
+    };
+    let lines = text(&of("tame")).lines().count();
+    for name in testing::HOSTILE {
+        let report = of(name);
+        let text = text(&report);
+        assert!(!text.chars().any(|c| c != '\n' && crate::printable::is_hostile(c)), "{text:?}");
+        assert_eq!(text.lines().count(), lines, "{text}");
+        let mut json = Vec::new();
+        report.write_json("cluster.local", &mut json).unwrap();
+        let json = String::from_utf8(json).unwrap();
+        assert!(!json.chars().any(|c| c != '\n' && crate::printable::is_hostile(c)), "{json:?}");
+        let flow: serde_json::Value = serde_json::from_str(json.lines().next().unwrap()).unwrap();
+        assert_eq!(flow["client"]["pod"], name);
+    }
 }
 
 #[test]

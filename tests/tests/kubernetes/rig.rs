@@ -32,7 +32,7 @@ pub(crate) const TIMING: Timing = Timing {
     watch_length: Duration::from_secs(280),
     good_watch: Duration::from_millis(500),
     renew_every: Duration::from_millis(50),
-    trust_domain_every: Duration::from_millis(100),
+    mesh_config_every: Duration::from_millis(100),
 };
 
 pub(crate) struct Rig {

@@ -16,27 +16,40 @@ use crate::process::{on_path, output, quiet};
 
 const KEYRING: &str = "/usr/share/keyrings/debian-archive-keyring.gpg";
 
-/// Where other versions of a package may stand.
-const SUITES: [&str; 3] = ["trixie-backports", "testing", "sid"];
+/// A suite of packages.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub(crate) enum Source {
+    /// Of the mirror.
+    Debian(&'static str),
+    /// Of the mirror of security updates, if the system has one.
+    Security(&'static str),
+}
 
-pub(super) struct PrivateApt {
+pub(crate) struct PrivateApt {
     folder: PathBuf,
 }
 
 impl PrivateApt {
     /// Prepares the folder and fetches the lists.
-    pub(super) fn create(folder: PathBuf, log: &Path) -> Result<Self> {
+    pub(crate) fn create(folder: PathBuf, sources: &[Source], log: &Path) -> Result<Self> {
         for program in ["apt-get", "apt-cache", "dpkg-deb"] {
             ensure!(on_path(program), "{program} is not installed");
         }
         ensure!(Path::new(KEYRING).is_file(), "{KEYRING} is not installed");
-        let mirror = mirror()?;
+        let debian = mirror("/debian/")?.context("apt-get knows no Debian mirror")?;
+        let security = mirror("/debian-security/")?;
         remove(&folder)?;
         for name in ["lists/partial", "cache/archives/partial"] {
             fs::create_dir_all(folder.join(name)).with_context(|| format!("create {}", folder.display()))?;
         }
-        let line = |suite: &str| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n");
-        let sources: String = SUITES.into_iter().map(line).collect();
+        let line = |source: &Source| {
+            let (mirror, suite) = match source {
+                Source::Debian(suite) => (Some(&debian), suite),
+                Source::Security(suite) => (security.as_ref(), suite),
+            };
+            mirror.map(|mirror| format!("deb [signed-by={KEYRING}] {mirror} {suite} main\n"))
+        };
+        let sources: String = sources.iter().filter_map(line).collect();
         fs::write(folder.join("sources.list"), sources).context("write sources.list")?;
         let apt = Self { folder };
         quiet("fetching Debian's package lists", apt.command("apt-get").arg("update"), log)?;
@@ -44,14 +57,14 @@ impl PrivateApt {
     }
 
     /// The version of a package that packages this upstream version.
-    pub(super) fn version_of(&self, package: &str, upstream: &str) -> Result<String> {
+    pub(crate) fn version_of(&self, package: &str, upstream: &str) -> Result<String> {
         let table = output(self.command("apt-cache").args(["madison", package]))?;
         let version = pick(&table, upstream);
         Ok(version.with_context(|| format!("Debian has no {package} {upstream}"))?.to_owned())
     }
 
     /// Downloads a package and moves one folder out of it to `into`, which appears complete or not at all.
-    pub(super) fn extract(
+    pub(crate) fn extract(
         &self,
         package: &str,
         version: &str,
@@ -59,11 +72,44 @@ impl PrivateApt {
         into: &Path,
         log: &Path,
     ) -> Result<()> {
+        let unpacked = self.fetch(&format!("{package}={version}"), log)?;
+        remove(into)?;
+        let inner = unpacked.join(inner);
+        fs::rename(&inner, into).with_context(|| format!("rename {} to {}", inner.display(), into.display()))
+    }
+
+    /// The names of the packages that match a pattern, one a line.
+    pub(crate) fn names(&self, pattern: &str) -> Result<String> {
+        let found = output(self.command("apt-cache").args(["search", "--names-only", pattern]))?;
+        Ok(found.lines().filter_map(|line| line.split(' ').next()).flat_map(|name| [name, "\n"]).collect())
+    }
+
+    /// Downloads those of the packages that there are and moves all that is in them to `into`, which appears
+    /// complete or not at all.
+    pub(crate) fn unpack(&self, packages: &[&str], into: &Path, log: &Path) -> Result<()> {
+        let mut unpacked = None;
+        for package in packages {
+            let there = self.names(&format!("^{}$", package.replace('.', "[.]").replace('+', "[+]")))?;
+            if !there.is_empty() {
+                unpacked = Some(self.fetch(package, log)?);
+            }
+        }
+        let unpacked = unpacked.with_context(|| format!("Debian has none of {}", packages.join(", ")))?;
+        if let Some(parent) = into.parent() {
+            fs::create_dir_all(parent).with_context(|| format!("create {}", parent.display()))?;
+        }
+        fs::rename(&unpacked, into)
+            .with_context(|| format!("rename {} to {}", unpacked.display(), into.display()))
+    }
+
+    /// Downloads a package, and unpacks it beside what was unpacked before.
+    fn fetch(&self, package: &str, log: &Path) -> Result<PathBuf> {
         let download = self.folder.join("download");
+        remove(&download)?;
         fs::create_dir_all(&download).with_context(|| format!("create {}", download.display()))?;
         let mut get = self.command("apt-get");
-        get.arg("download").arg(format!("{package}={version}")).current_dir(&download);
-        quiet(&format!("downloading {package} {version}"), &mut get, log)?;
+        get.arg("download").arg(package).current_dir(&download);
+        quiet(&format!("downloading {package}"), &mut get, log)?;
         let mut files = fs::read_dir(&download).with_context(|| format!("read {}", download.display()))?;
         let Some(Ok(archive)) = files.next() else {
             bail!("apt-get downloaded nothing into {}", download.display());
@@ -72,9 +118,7 @@ impl PrivateApt {
         let mut dpkg = Command::new("dpkg-deb");
         dpkg.arg("-x").arg(archive.path()).arg(&unpacked);
         quiet(&format!("unpacking {package}"), &mut dpkg, log)?;
-        remove(into)?;
-        let inner = unpacked.join(inner);
-        fs::rename(&inner, into).with_context(|| format!("rename {} to {}", inner.display(), into.display()))
+        Ok(unpacked)
     }
 
     fn command(&self, program: &str) -> Command {
@@ -121,12 +165,11 @@ fn remove(folder: &Path) -> Result<()> {
     Ok(())
 }
 
-/// The Debian mirror of the system's own apt.
-fn mirror() -> Result<String> {
+/// The mirror of the system's own apt whose address ends so.
+fn mirror(end: &str) -> Result<Option<String>> {
     let mut ask = Command::new("apt-get");
     let known = output(ask.args(["indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]))?;
-    let mirror = known.lines().find(|line| line.ends_with("/debian/"));
-    Ok(mirror.context("apt-get knows no Debian mirror")?.to_owned())
+    Ok(known.lines().find(|line| line.ends_with(end)).map(str::to_owned))
 }
 
 #[cfg(test)]

@@ -17,8 +17,9 @@ struct Program {
     probe: &'static [&'static str],
 }
 
-const PROGRAMS: [Program; 7] = [
+const PROGRAMS: &[Program] = &[
     Program { name: "ip", packages: &["iproute2"], probe: &["ip", "-V"] },
+    Program { name: "capsh", packages: &["libcap2-bin"], probe: &["capsh", "--current"] },
     Program { name: "nft", packages: &["nftables"], probe: &["nft", "--version"] },
     Program { name: "curl", packages: &["curl"], probe: &["curl", "--version"] },
     Program { name: "openssl", packages: &["openssl"], probe: &["openssl", "version"] },
@@ -33,11 +34,41 @@ const PROGRAMS: [Program; 7] = [
         packages: &["nodejs"],
         probe: &["node", "-e", "process.exit(parseInt(process.versions.node) < 18 ? 1 : 0)"],
     },
+    Program {
+        name: "chromium",
+        // Without a font it ends at the first page.
+        packages: &["chromium", "fonts-dejavu-core"],
+        probe: &["chromium", "--version"],
+    },
     Program { name: "npm", packages: &["npm"], probe: &["npm", "--version"] },
 ];
 
+/// What `cargo xtask vm` takes beyond them.
+const MACHINES: [Program; 3] = [
+    Program {
+        name: "qemu-system-x86_64",
+        packages: &["qemu-system-x86"],
+        probe: &["qemu-system-x86_64", "--version"],
+    },
+    Program {
+        // Debian 12's; from Debian 13 on it is in the package virtiofsd.
+        name: "virtiofsd",
+        packages: &["qemu-system-common"],
+        probe: &["sh", "-c", "test -x /usr/lib/qemu/virtiofsd || test -x /usr/libexec/virtiofsd"],
+    },
+    Program { name: "xz", packages: &["xz-utils"], probe: &["xz", "--version"] },
+];
+
 pub(super) fn ensure(workspace: &Workspace) -> Result<Done> {
-    let missing = missing();
+    ensure_all(workspace, PROGRAMS)
+}
+
+pub(super) fn ensure_vm(workspace: &Workspace) -> Result<Done> {
+    ensure_all(workspace, &MACHINES)
+}
+
+fn ensure_all(workspace: &Workspace, programs: &'static [Program]) -> Result<Done> {
+    let missing = missing(programs);
     if missing.is_empty() {
         return Ok(Done::Already);
     }
@@ -60,15 +91,15 @@ pub(super) fn ensure(workspace: &Workspace) -> Result<Done> {
     let mut install = apt(&["install", "--yes", "--no-install-recommends"]);
     quiet("apt-get install", install.args(&packages), &log(workspace, "apt-install"))
         .with_context(|| format!("install by hand, then run again: {wanted}"))?;
-    let missing = self::missing();
+    let missing = self::missing(programs);
     if !missing.is_empty() {
         bail!("apt-get has no fit package; install by hand: {}", names(&missing));
     }
     Ok(Done::Installed)
 }
 
-fn missing() -> Vec<&'static Program> {
-    PROGRAMS.iter().filter(|program| !works(program.probe)).collect()
+fn missing(programs: &'static [Program]) -> Vec<&'static Program> {
+    programs.iter().filter(|program| !works(program.probe)).collect()
 }
 
 fn works(probe: &[&str]) -> bool {

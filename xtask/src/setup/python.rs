@@ -34,7 +34,8 @@ fn requirements(folder: &Path) -> Result<Vec<(String, PathBuf)>> {
     Ok(found)
 }
 
-fn ensure_venv(workspace: &Workspace, name: &str, requirements: &Path) -> Result<Done> {
+/// Makes the venv `venv-<name>` with what a requirements file names.
+pub(super) fn ensure_venv(workspace: &Workspace, name: &str, requirements: &Path) -> Result<Done> {
     let venv = workspace.tools().join(format!("venv-{name}"));
     let wanted =
         fs::read_to_string(requirements).with_context(|| format!("read {}", requirements.display()))?;

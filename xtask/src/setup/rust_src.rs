@@ -6,7 +6,11 @@ use std::process::Command;
 
 use anyhow::{Context as _, Result, ensure};
 
-use super::{Done, announce, apt::PrivateApt, compiler, log};
+use super::{
+    Done, announce,
+    apt::{PrivateApt, Source},
+    compiler, log,
+};
 use crate::{
     ebpf::Compiler,
     interrupt,
@@ -15,6 +19,10 @@ use crate::{
 };
 
 const PACKAGE: &str = "rust-src";
+
+/// Where other versions of it may stand.
+const SOURCES: [Source; 3] =
+    [Source::Debian("trixie-backports"), Source::Debian("testing"), Source::Debian("sid")];
 
 pub(super) fn ensure(workspace: &Workspace) -> Result<Done> {
     let compiler = compiler(workspace)?;
@@ -52,7 +60,7 @@ fn from_rustup(workspace: &Workspace) -> Result<()> {
 fn from_debian(workspace: &Workspace, compiler: &Compiler) -> Result<()> {
     ensure!(!compiler.release.contains('-'), "Debian packages no {} compiler", compiler.release);
     let log = log(workspace, "debian-rust-src");
-    let apt = PrivateApt::create(workspace.tools().join("apt"), &log)?;
+    let apt = PrivateApt::create(workspace.tools().join("apt"), &SOURCES, &log)?;
     let version = apt.version_of(PACKAGE, &compiler.release)?;
     let library = format!("usr/src/rustc-{}/library", compiler.release);
     apt.extract(PACKAGE, &version, &library, &compiler.unpacked_source(workspace.root()), &log)?;

@@ -1,6 +1,6 @@
 //! Owns the requests: what is asked, and what the answer's status means.
 
-use std::{collections::BTreeMap, time::Duration};
+use std::time::Duration;
 
 use bytes::BytesMut;
 use kube::{
@@ -37,13 +37,6 @@ pub(super) struct ListMeta {
     pub(super) resource_version: String,
     #[serde(default, rename = "continue")]
     pub(super) token: Option<String>,
-}
-
-/// The data of a ConfigMap.
-#[derive(Debug, Default, Deserialize)]
-#[serde(default)]
-pub(super) struct ConfigMap {
-    pub(super) data: BTreeMap<String, String>,
 }
 
 /// How a watch begins.
@@ -146,20 +139,19 @@ pub(super) async fn group_versions(
     Ok(versions.into_iter().map(|Version { version }| version).collect())
 }
 
-/// Reads a ConfigMap.
+/// Reads a `ConfigMap`, as JSON.
 pub(super) async fn config_map(
     connection: &Connection,
     namespace: &str,
     name: &str,
-) -> Result<ConfigMap, Failure> {
+) -> Result<BytesMut, Failure> {
     const SILENCE: Duration = Duration::from_secs(30);
     let connected = connection.client().await?;
     let request =
         hyper::Request::get(format!("/api/v1/namespaces/{namespace}/configmaps/{name}")).body(Vec::new());
     let request = request.map_err(|error| Failure::Garbage(error.to_string()))?;
     let body = send(&connected, request, SILENCE).await?;
-    let text = lines::whole(body, SILENCE, || {}).await?;
-    parse(&text)
+    lines::whole(body, SILENCE, || {}).await
 }
 
 /// Reads JSON.

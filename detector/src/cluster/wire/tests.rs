@@ -59,3 +59,30 @@ fn a_recorded_service_leads_to_its_pods() {
     let ip = |text: &str| text.parse::<IpAddr>().unwrap();
     assert_eq!(ports, [(ip("10.244.1.13"), 8080), (ip("10.244.1.14"), 8080)]);
 }
+
+#[test]
+fn a_name_that_no_object_can_have_is_refused_and_shown_harmless() {
+    for hostile in crate::testing::HOSTILE {
+        // Quotes, angle brackets and the like are odd and do no harm.
+        let odd = hostile.chars().all(|c| c.is_ascii_graphic() || c == ' ') && hostile.len() <= 253;
+        if odd && !hostile.contains(['/', '%']) {
+            continue;
+        }
+        for (field, text) in [
+            ("metadata.name", serde_json::json!({ "metadata": { "name": hostile } })),
+            ("metadata.namespace", serde_json::json!({ "metadata": { "name": "a", "namespace": hostile } })),
+            (
+                "spec.nodeName",
+                serde_json::json!({ "metadata": { "name": "a" }, "spec": { "nodeName": hostile } }),
+            ),
+            (
+                "spec.serviceAccountName",
+                serde_json::json!({ "metadata": { "name": "a" }, "spec": { "serviceAccountName": hostile } }),
+            ),
+        ] {
+            let error = super::decode("v1", "Pod", text).unwrap_err().to_string();
+            assert!(error.starts_with(field), "{error}");
+            assert!(!error.chars().any(crate::printable::is_hostile), "{error:?}");
+        }
+    }
+}

@@ -6,6 +6,7 @@ use super::{plain, pretty};
 use crate::{
     audit::{Posture, Report},
     findings::{FindingId, Severity},
+    printable::{printable_lines, printed},
 };
 
 pub(super) fn write(report: &Report) -> String {
@@ -36,7 +37,7 @@ fn result(posture: &Posture, ids: &[FindingId]) -> Value {
         Severity::Low | Severity::Info => "note",
     };
     let name = plain(subject);
-    let by = decided_by.as_ref().map_or_else(String::new, |by| format!(" ({by})"));
+    let by = decided_by.as_ref().map_or_else(String::new, |by| format!(" ({})", printed(by)));
     // The object is no file; code scanning wants a place all the same, and one that lasts.
     let encode = |text: &str| -> String {
         let encode = |byte: u8| match byte {
@@ -55,7 +56,7 @@ fn result(posture: &Posture, ids: &[FindingId]) -> Value {
         "ruleId": id.as_str(),
         "ruleIndex": ids.iter().position(|known| known == id),
         "level": level,
-        "message": {"text": format!("{name}: {why}{by}\n\n{fix}")},
+        "message": {"text": format!("{name}: {}{by}\n\n{}", printed(why), printable_lines(fix))},
         "locations": [{
             "physicalLocation": {"artifactLocation": {"uri": uri}},
             "logicalLocations": [{"fullyQualifiedName": name, "kind": "resource"}],

@@ -16,11 +16,14 @@ use k8s_openapi::{
 };
 use serde_json::json;
 
-use super::Subject;
+use super::{
+    Subject,
+    subject::{is_label, is_name},
+};
 use crate::{
     findings::{Finding, Severity},
     flows::{End, Timestamp},
-    outputs::printable::{fit, printable, printed},
+    printable::{fit, printable, printed},
 };
 
 const CONTROLLER: &str = "plainsight.dev";
@@ -133,12 +136,11 @@ fn reference(end: &End) -> Option<ObjectReference> {
     };
     match end {
         End::Pod { pod: found, .. } | End::Spoofed { sender: found, .. } => {
-            Some(pod(&found.name.namespace, &found.name.name, found.uid.to_string()))
+            is_name(&found.name).then(|| pod(&found.name.namespace, &found.name.name, found.uid.to_string()))
         }
-        End::Service { service, .. } => {
-            Some(object("Service", Some(&service.name.namespace), &service.name.name))
-        }
-        End::Node { name, .. } if !name.is_empty() => Some(object("Node", None, name)),
+        End::Service { service, .. } => is_name(&service.name)
+            .then(|| object("Service", Some(&service.name.namespace), &service.name.name)),
+        End::Node { name, .. } if name.split('.').all(is_label) => Some(object("Node", None, name)),
         End::Node { .. } | End::External { .. } | End::Unknown { .. } => None,
     }
 }

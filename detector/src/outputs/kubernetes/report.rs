@@ -16,7 +16,7 @@ use super::{Subject, subject::is_label};
 use crate::{
     findings::{Finding, FindingId, Severity},
     flows::{End, Timestamp},
-    outputs::printable::{fit, printable, printable_lines, printed},
+    printable::{fit, printable, printable_lines, printed},
 };
 
 pub(super) const MANAGER: &str = "plainsight";

@@ -31,12 +31,16 @@ impl Subject {
             _ => None,
         }?;
         let here = pod.node.as_deref() == Some(node);
-        let Name { namespace, name } = &pod.name;
-        // RFC 1123: what the API server admits. Anything else did not come from one, and stays out of paths.
-        let named = namespace.len() <= 63 && is_label(namespace);
-        let named = named && name.len() <= 253 && name.split('.').all(is_label);
-        (here && named).then(|| Self { uid: pod.uid, name: pod.name.clone() })
+        (here && is_name(&pod.name)).then(|| Self { uid: pod.uid, name: pod.name.clone() })
     }
+}
+
+/// Whether the API server would admit an object of this name (RFC 1123). Any other did not come from one, and stays
+/// out of paths and references.
+pub(super) fn is_name(name: &Name) -> bool {
+    let Name { namespace, name } = name;
+    let placed = namespace.len() <= 63 && is_label(namespace);
+    placed && name.len() <= 253 && name.split('.').all(is_label)
 }
 
 /// Whether a text is a label of a DNS name, in lower case.

@@ -2,6 +2,7 @@
 //! workloads that are gone.
 
 use std::{
+    borrow::Cow,
     collections::HashMap,
     fmt,
     hash::Hash,
@@ -11,6 +12,7 @@ use std::{
 use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, core::Collector};
 
 use super::{catalogue::Family, labels::WorkloadName};
+use crate::printable::printable;
 
 /// A set of labels of one metric.
 pub(super) trait Labels: Clone + Eq + Hash {
@@ -45,11 +47,11 @@ impl Vector for IntCounterVec {
     }
 
     fn member(&self, values: &[&str]) -> IntCounter {
-        self.with_label_values(values)
+        self.with_label_values(&shown(values))
     }
 
     fn forget(&self, values: &[&str]) -> Result<(), prometheus::Error> {
-        self.remove_label_values(values)
+        self.remove_label_values(&shown(values))
     }
 }
 
@@ -61,12 +63,18 @@ impl Vector for IntGaugeVec {
     }
 
     fn member(&self, values: &[&str]) -> IntGauge {
-        self.with_label_values(values)
+        self.with_label_values(&shown(values))
     }
 
     fn forget(&self, values: &[&str]) -> Result<(), prometheus::Error> {
-        self.remove_label_values(values)
+        self.remove_label_values(&shown(values))
     }
+}
+
+/// Values as they are exported: the text format escapes line feeds and quotes alone, and `curl` shows it in a
+/// terminal.
+fn shown<'a>(values: &[&'a str]) -> Vec<Cow<'a, str>> {
+    values.iter().map(|value| printable(value)).collect()
 }
 
 /// A metric of at most `cap` series, and those that stand in for the rest.

@@ -148,6 +148,11 @@ families! {
         &[],
         "Times that another program had taken our place on an interface.",
     );
+    FORGOTTEN = Family::counter(
+        "plainsight_forgotten_total",
+        &["map"],
+        "What the daemon before had in its maps and this one could not take over, by map.",
+    );
     KERNEL_EVENTS = Family::counter(
         "plainsight_kernel_events_total",
         &["reason"],

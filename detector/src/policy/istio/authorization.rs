@@ -121,8 +121,8 @@ pub struct Caller<'a> {
     pub identity: Option<Identity<'a>>,
     /// Its address.
     pub address: IpAddr,
-    /// The port of the container that it calls.
-    pub port: u16,
+    /// The port of the container that it calls; `None` where a tunnel hides it.
+    pub port: Option<u16>,
 }
 
 /// What the proxy that enforces sees of layer 7.
@@ -247,9 +247,15 @@ impl Source {
 }
 
 impl Operation {
-    fn matches(&self, port: u16, hidden: Truth) -> Truth {
+    fn matches(&self, port: Option<u16>, hidden: Truth) -> Truth {
         let Self { ports, not_ports, layer7 } = self;
-        let holds = Truth::from((ports.is_empty() || ports.contains(&port)) && !not_ports.contains(&port));
+        let holds = match port {
+            Some(port) => {
+                Truth::from((ports.is_empty() || ports.contains(&port)) && !not_ports.contains(&port))
+            }
+            None if ports.is_empty() && not_ports.is_empty() => Truth::Yes,
+            None => Truth::Maybe,
+        };
         if *layer7 { holds.and(hidden) } else { holds }
     }
 }
@@ -275,7 +281,10 @@ impl Condition {
             "source.serviceAccount" => {
                 test(&|value| identity.is_some_and(|identity| is_account(value, identity, namespace)))
             }
-            "destination.port" => test(&|value| value.parse() == Ok(caller.port)),
+            "destination.port" => match caller.port {
+                Some(port) => test(&|value| value.parse() == Ok(port)),
+                None => Truth::Maybe,
+            },
             // Both are on layer 4, but not of what a flow is told by.
             "destination.ip" | "connection.sni" => Truth::Maybe,
             _ => hidden,
@@ -320,7 +329,7 @@ pub(in crate::policy) fn rule(
     mesh: &MeshConfig,
     layer7: Layer7,
 ) -> Ruling {
-    const HIDDEN: &str = "the rule needs layer 7, which is not visible on the wire";
+    const HIDDEN: &str = "the rule needs what is not visible on the wire: layer 7, or the port in a tunnel";
     let mut maybe: Option<Ruling> = None;
     let mut allowed: Option<Decider> = None;
     let mut maybe_allowed: Option<Decider> = None;

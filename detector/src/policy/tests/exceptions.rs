@@ -32,7 +32,7 @@ fn an_exception_covers_what_it_names() {
     ] {
         let world = World::new(&(exception(spec) + &plain("mcp", "tools") + &plain("agents", "client")));
         let (server, client) = (world.pod("tools"), world.pod("client"));
-        let found = world.set.exceptions(server, 8080, Some(identity(client)), testing::ip("10.0.0.9"));
+        let found = world.set.exceptions(server, Some(8080), Some(identity(client)), testing::ip("10.0.0.9"));
         assert_eq!(!found.is_empty(), covers, "{rule}");
     }
 }
@@ -40,7 +40,7 @@ fn an_exception_covers_what_it_names() {
 #[test]
 fn a_date_ends_with_its_day() {
     let world = World::new(&(exception("ports: []") + &plain("mcp", "tools")));
-    let found = world.set.exceptions(world.pod("tools"), 8080, None, testing::ip("10.0.0.9"));
+    let found = world.set.exceptions(world.pod("tools"), Some(8080), None, testing::ip("10.0.0.9"));
     let at = |text: &str| {
         let time: jiff::Timestamp = text.parse().unwrap();
         Timestamp(u64::try_from(time.as_nanosecond()).unwrap())

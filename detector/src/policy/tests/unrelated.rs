@@ -106,7 +106,7 @@ fn decisions(world: &World) -> Vec<PolicyView> {
                     testing::ip("10.0.0.9"),
                     server,
                     port,
-                    Some(Dialled { service: &service, port: 80 }),
+                    Some(Dialled { service: &service, port: 80, guessed: false }),
                     Timestamp(1_800_000_000_000_000_000),
                 ));
             }

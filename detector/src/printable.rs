@@ -36,7 +36,7 @@ pub fn printed(text: impl fmt::Display) -> String {
 
 /// Whether a character is none to show: control characters, separators of lines and paragraphs, signs without
 /// width, and those that turn the direction of writing (Unicode's Bidi_Control).
-fn is_hostile(c: char) -> bool {
+pub(crate) fn is_hostile(c: char) -> bool {
     c.is_control()
         || matches!(
             c,

@@ -1,0 +1,206 @@
+//! Owns a virtual machine: QEMU, the server of the host's files, its logs and its deadline.
+
+use std::{
+    fmt, fs,
+    path::{Path, PathBuf},
+    process::Command,
+    thread,
+    time::{Duration, Instant},
+};
+
+use anyhow::{Context as _, Result, ensure};
+use detector_tests::{
+    process::Process,
+    vm::{SHARE, Suite},
+};
+
+use super::{folder, initramfs::Archive, kernel::Kernel, report::Report};
+use crate::{interrupt, process::output, workspace::Workspace};
+
+/// A machine that works needs a few seconds by KVM; one that does not never comes up.
+const PROBE: Duration = Duration::from_secs(10);
+/// From power on to the last suite's end.
+const DEADLINE: Duration = Duration::from_secs(1800);
+/// How often a running machine's report is looked at.
+const POLL: Duration = Duration::from_millis(200);
+/// Where Debian 12 (qemu-system-common) and later ones (virtiofsd) have the server of the host's files.
+const SERVERS: [&str; 2] = ["/usr/lib/qemu/virtiofsd", "/usr/libexec/virtiofsd"];
+
+/// What runs the machine's instructions.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Accelerator {
+    /// The processor.
+    Kvm,
+    /// QEMU.
+    Emulation,
+}
+
+impl Accelerator {
+    /// Looks whether a kernel comes up by KVM. That `/dev/kvm` is there says little: in a machine that is
+    /// virtual itself a kernel may hang at its first instructions.
+    pub(super) fn probe(workspace: &Workspace, kernels: &[Kernel], init: &Path) -> Result<Self> {
+        let Some(kernel) = kernels.first() else { return Ok(Self::Emulation) };
+        if fs::File::options().read(true).write(true).open("/dev/kvm").is_err() {
+            eprintln!("    no /dev/kvm: the machines are emulated");
+            return Ok(Self::Emulation);
+        }
+        let machine = Machine {
+            folder: folder(workspace).join("probe"),
+            kernel,
+            accelerator: Self::Kvm,
+            deadline: PROBE,
+        };
+        let works = machine.run(init, &[]).is_ok_and(|report| report.came_up());
+        interrupt::check()?;
+        let outcome = if works { Self::Kvm } else { Self::Emulation };
+        eprintln!("    the machines run by {outcome}");
+        Ok(outcome)
+    }
+}
+
+impl fmt::Display for Accelerator {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(match self {
+            Self::Kvm => "KVM",
+            Self::Emulation => "emulation, for no kernel comes up by KVM here",
+        })
+    }
+}
+
+/// A machine for one kernel.
+pub(super) struct Machine<'a> {
+    folder: PathBuf,
+    kernel: &'a Kernel,
+    accelerator: Accelerator,
+    deadline: Duration,
+}
+
+impl<'a> Machine<'a> {
+    pub(super) fn new(workspace: &Workspace, kernel: &'a Kernel, accelerator: Accelerator) -> Self {
+        Self { folder: folder(workspace).join(kernel.version), kernel, accelerator, deadline: DEADLINE }
+    }
+
+    /// Boots the machine and reads its report to the end, or until the deadline.
+    pub(super) fn run(&self, init: &Path, suites: &[Suite]) -> Result<Report> {
+        fs::create_dir_all(&self.folder).with_context(|| format!("create {}", self.folder.display()))?;
+        let first_files = self.folder.join("initramfs.cpio");
+        fs::write(&first_files, self.archive(init, suites)?)
+            .with_context(|| format!("write {}", first_files.display()))?;
+        let socket = self.folder.join("files.socket");
+        let _stale = fs::remove_file(&socket);
+        let mut server = Process::spawn("virtiofsd", server(&socket)?)?;
+        server
+            .wait_while_running("socket", Duration::from_secs(10), |_| Ok(socket.exists().then_some(())))?;
+        let mut machine =
+            Process::spawn(format!("Linux {}", self.kernel.version), self.qemu(&first_files, &socket))?;
+
+        let mut report = Report::new(self.kernel.version);
+        let start = Instant::now();
+        let mut read = 0;
+        loop {
+            interrupt::check()?;
+            let ended = machine.ended()?.is_some();
+            if ended {
+                let _all_of_its_output = machine.wait(Duration::from_secs(10));
+            }
+            let lines = machine.stdout();
+            for line in lines.iter().skip(read) {
+                if let Some(progress) = report.line(line.trim_end_matches('\r')) {
+                    eprintln!("    {progress} ({:.0} s after power on)", start.elapsed().as_secs_f64());
+                }
+            }
+            read = lines.len();
+            if ended {
+                break;
+            }
+            if start.elapsed() > self.deadline {
+                report.give_up(self.deadline);
+                break;
+            }
+            thread::sleep(POLL);
+        }
+        let log = self.folder.join("report.log");
+        fs::write(&log, machine.stdout().join("\n")).with_context(|| format!("write {}", log.display()))?;
+        let errors = machine.stderr().join("\n");
+        fs::write(self.folder.join("qemu.log"), errors).context("write QEMU's log")?;
+        Ok(report)
+    }
+
+    fn archive(&self, init: &Path, suites: &[Suite]) -> Result<Vec<u8>> {
+        let mut archive = Archive::default();
+        for folder in ["dev", "proc", "modules"] {
+            archive.folder(folder)?;
+        }
+        let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));
+        archive.file("init", &read(init)?)?;
+        for library in libraries(init)? {
+            // Folders come before what is in them.
+            let parents: Vec<&Path> = library.ancestors().skip(1).collect();
+            for folder in parents.into_iter().rev().filter_map(|folder| folder.strip_prefix("/").ok()) {
+                if !folder.as_os_str().is_empty() {
+                    archive.folder(&folder.display().to_string())?;
+                }
+            }
+            archive.file(library.display().to_string().trim_start_matches('/'), &read(&library)?)?;
+        }
+        archive.file("suites", suites.iter().map(Suite::write).collect::<String>().as_bytes())?;
+        for (index, (name, content)) in self.kernel.needed_modules()?.iter().enumerate() {
+            archive.file(&format!("modules/{index:03}-{name}.ko"), content)?;
+        }
+        archive.finish()
+    }
+
+    fn qemu(&self, first_files: &Path, socket: &Path) -> Command {
+        const MEMORY: &str = "3G";
+        // Other work on this machine goes first.
+        let mut qemu = Command::new("nice");
+        qemu.args(["-n", "5", "qemu-system-x86_64", "-nodefaults", "-no-reboot", "-display", "none"]);
+        match self.accelerator {
+            Accelerator::Kvm => qemu.args(["-accel", "kvm", "-cpu", "host"]),
+            Accelerator::Emulation => qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),
+        };
+        qemu.args(["-smp", "2", "-m", MEMORY]);
+        // The server of the host's files reads and writes the machine's memory.
+        qemu.arg("-object").arg(format!("memory-backend-memfd,id=memory,size={MEMORY},share=on"));
+        qemu.args(["-numa", "node,memdev=memory"]);
+        qemu.arg("-chardev").arg(format!("socket,id=files,path={}", socket.display()));
+        qemu.arg("-device").arg(format!("vhost-user-fs-pci,chardev=files,tag={SHARE},queue-size=1024"));
+        qemu.arg("-kernel").arg(&self.kernel.image).arg("-initrd").arg(first_files);
+        qemu.args(["-append", "console=ttyS0 panic=-1 no_timer_check loglevel=5"]);
+        // The first serial port is the kernel's, the second one the report's.
+        qemu.arg("-serial").arg(format!("file:{}", self.folder.join("console.log").display()));
+        qemu.args(["-serial", "stdio"]);
+        qemu
+    }
+}
+
+/// The files that a program is loaded with: its libraries, and what loads them.
+fn libraries(program: &Path) -> Result<Vec<PathBuf>> {
+    let list = output(Command::new("ldd").arg(program))?;
+    let paths = list.lines().filter_map(|line| line.split_whitespace().find(|word| word.starts_with('/')));
+    Ok(paths.map(PathBuf::from).collect())
+}
+
+/// The server of the host's files. The machine mounts them read-only.
+fn server(socket: &Path) -> Result<Command> {
+    let [old, new] = SERVERS.map(Path::new);
+    let mut server;
+    if old.exists() {
+        server = Command::new(old);
+        server.arg(format!("--socket-path={}", socket.display()));
+        server.args(["-o", "source=/", "-o", "cache=always", "-o", "sandbox=chroot"]);
+    } else {
+        ensure!(new.exists(), "virtiofsd is not installed");
+        server = Command::new(new);
+        server.arg(format!("--socket-path={}", socket.display()));
+        server.args(["--shared-dir=/", "--cache=always", "--sandbox=chroot"]);
+    }
+    Ok(server)
+}
+
+impl Report {
+    /// Whether the machine came as far as its suites.
+    pub(super) fn came_up(&self) -> bool {
+        self.kernel().is_some()
+    }
+}
