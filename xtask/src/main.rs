@@ -22,6 +22,7 @@ mod kind;
 mod manifests;
 mod process;
 mod setup;
+mod soak;
 mod test;
 mod vm;
 mod workspace;
@@ -96,6 +97,12 @@ enum Command {
         #[arg(long)]
         keep: bool,
     },
+    /// Make traffic for long, with pods that come and go and an API server that fails, and check the books (root)
+    Soak {
+        /// How long
+        #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
+        minutes: u32,
+    },
     /// Run what CI runs: format, lints, docs, tests
     Ci,
 }
@@ -135,6 +142,11 @@ fn run(command: Command) -> Result<()> {
             setup::ensure(&workspace)?;
             let plainsight = build::plainsight(&workspace)?;
             demo::run(demo::Options { keep, plainsight })
+        }
+        Command::Soak { minutes } => {
+            workspace.require_root("the soak makes network namespaces and loads eBPF programs", "soak")?;
+            setup::ensure(&workspace)?;
+            soak::run(&build::plainsight(&workspace)?, minutes)
         }
         Command::Test { args } => test::run(&workspace, &args),
         Command::Bench { json, quick, names } => {
