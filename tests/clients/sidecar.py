@@ -5,6 +5,7 @@
 """
 
 import argparse
+import select
 import socket
 import ssl
 import threading
@@ -42,17 +43,23 @@ INBOUND = args.direction == "inbound"
 CONTEXT = context(ssl.PROTOCOL_TLS_SERVER if INBOUND else ssl.PROTOCOL_TLS_CLIENT)
 
 
-def pump(source: socket.socket, sink: socket.socket) -> None:
-    try:
-        while data := source.recv(65536):
-            sink.sendall(data)
-    except OSError:
-        pass
-    for end in (source, sink):
-        try:
-            end.shutdown(socket.SHUT_RDWR)
-        except OSError:
-            pass
+def relay(one: socket.socket, other: socket.socket) -> None:
+    """Passes bytes both ways until one side ends.
+
+    In one thread: a TLS connection may not be read and written at the same time.
+    """
+    opposite = {one: other, other: one}
+    while True:
+        ready = [end for end in opposite if isinstance(end, ssl.SSLSocket) and end.pending()]
+        ready = ready or select.select(list(opposite), [], [])[0]
+        for end in ready:
+            try:
+                data = end.recv(65536)
+                if not data:
+                    return
+                opposite[end].sendall(data)
+            except OSError:
+                return
 
 
 def serve(client: socket.socket) -> None:
@@ -71,10 +78,7 @@ def serve(client: socket.socket) -> None:
         except OSError:
             return
         with server:
-            back = threading.Thread(target=pump, args=(server, client), daemon=True)
-            back.start()
-            pump(client, server)
-            back.join()
+            relay(client, server)
 
 
 with socket.create_server(address(args.listen), backlog=64) as listener:

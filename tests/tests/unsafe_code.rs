@@ -21,6 +21,7 @@ const PLACES: &[&str] = &[
     "detector/src/datapath/events.rs",
     "detector/src/datapath/query.rs",
     "detector/tests/store_memory.rs",
+    "tests/tests/canary.rs",
     "tests/tests/list_memory.rs",
     "tests/tests/programs/kernel.rs",
 ];
