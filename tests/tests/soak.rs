@@ -1,5 +1,4 @@
 //! A minute of what `cargo xtask soak` does for longer.
-#![expect(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
 use std::time::Duration;
 

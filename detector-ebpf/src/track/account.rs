@@ -69,12 +69,8 @@ pub(super) fn account<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
         wake(store, key, flow);
     }
     match news {
-        Some(true) => {
-            if !store.emit(edge, value, client_port) {
-                store.count(Counter::RingFull);
-            }
-        }
-        Some(false) => {}
+        Some(true) if !store.emit(edge, value, client_port) => store.count(Counter::RingFull),
+        Some(_) => {}
         // Once for each verdict, however much the flow says after it.
         None if moved => store.count(Counter::EdgeMapFull),
         None => {}
