@@ -19,6 +19,8 @@ pub struct Config {
     pub identities: Identities,
     /// Where links and maps outlive the daemon.
     pub pin: Pin,
+    /// Whether privileges are given up after the start.
+    pub sandbox: bool,
     /// This node's name.
     pub node_name: String,
     /// Trust domain of SPIFFE ids, where it is given.
@@ -124,6 +126,7 @@ impl TryFrom<RunArgs> for Config {
         let RunArgs {
             interfaces,
             pin,
+            no_sandbox,
             identities,
             kubeconfig,
             context,
@@ -158,6 +161,7 @@ impl TryFrom<RunArgs> for Config {
         Ok(Self {
             interfaces,
             pin: pin.into(),
+            sandbox: !no_sandbox,
             identities,
             node_name,
             trust_domain,

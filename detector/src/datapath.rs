@@ -14,6 +14,7 @@ mod takeover;
 use std::{
     collections::{HashMap, HashSet},
     io,
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -158,6 +159,11 @@ impl Datapath {
             flows: AtomicU32::new(0),
             edges: AtomicU32::new(0),
         }
+    }
+
+    /// Where links and maps outlive the process, if they do.
+    pub fn pins(&self) -> Option<&Path> {
+        self.pins.as_ref().map(Pins::folder)
     }
 
     /// What a daemon before had left.

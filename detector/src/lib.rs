@@ -22,5 +22,6 @@ pub mod policy;
 pub mod preflight;
 pub mod readiness;
 pub mod replay;
+pub mod sandbox;
 #[cfg(test)]
 mod testing;
