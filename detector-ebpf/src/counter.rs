@@ -33,7 +33,7 @@ pub enum Counter {
     Retransmission = 11,
     /// Bytes of a watched flow never passed here: the direction starts again at the next message.
     SequenceGap = 12,
-    /// The scan budget of this CPU was spent: the message was not read.
+    /// The budget of this CPU was spent: a packet of a tracked flow was passed over.
     BudgetSpent = 13,
     /// One packet held more steps than the scan takes at once: the rest of it was not read.
     StepLimit = 14,
@@ -49,13 +49,15 @@ pub enum Counter {
     Expired = 19,
     /// A message's head is longer than the scan follows: the message was not read further.
     HeadTooLong = 20,
-    /// A packet of a flow that keeps saying the same: bodies that begin in it were not read, heads were.
+    /// A packet of a flow that keeps saying the same was passed over: the budget's share for such was spent.
     Thinned = 21,
+    /// The budget of this CPU did not suffice for one more flow: a packet that would begin one was passed over.
+    OpenRefused = 22,
 }
 
 impl Counter {
     /// Every counter, in index order.
-    pub const ALL: [Self; 22] = [
+    pub const ALL: [Self; 23] = [
         Self::NotIp,
         Self::NotTcp,
         Self::Fragment,
@@ -78,6 +80,7 @@ impl Counter {
         Self::Expired,
         Self::HeadTooLong,
         Self::Thinned,
+        Self::OpenRefused,
     ];
 
     /// Number of counters: the size of the map.
@@ -109,6 +112,7 @@ impl Counter {
             Self::Expired => "expired",
             Self::HeadTooLong => "head_too_long",
             Self::Thinned => "thinned",
+            Self::OpenRefused => "open_refused",
         }
     }
 }

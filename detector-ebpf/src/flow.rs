@@ -68,34 +68,34 @@ impl FlowKey {
         bytes
     }
 
-    /// Slot of the filter that stands for this flow and some others.
+    /// Slot of the filter that stands for this flow and some others: the same connection on another interface
+    /// is one of them.
     #[inline(always)]
     #[must_use]
     pub fn slot(&self) -> u32 {
-        slot(&self.low, &self.high, self.low_port, self.high_port, self.ifindex)
+        slot(&self.low, &self.high, self.low_port, self.high_port)
     }
 }
 
 /// Slots of the filter: a power of two.
-pub const FILTER_SLOTS: u32 = 262_144;
+pub const FILTER_SLOTS: u32 = 131_072;
 
 /// Slot of a segment's flow, the same for both directions.
 #[inline(always)]
 #[must_use]
-pub fn slot_of(segment: &Segment, ifindex: u32) -> u32 {
-    slot(&segment.source, &segment.destination, segment.source_port, segment.destination_port, ifindex)
+pub fn slot_of(segment: &Segment) -> u32 {
+    slot(&segment.source, &segment.destination, segment.source_port, segment.destination_port)
 }
 
 #[inline(always)]
-fn slot(one: &Words, other: &Words, one_port: u16, other_port: u16, ifindex: u32) -> u32 {
+fn slot(one: &Words, other: &Words, one_port: u16, other_port: u16) -> u32 {
     // Exclusive or and sums make the hash the same for both directions; the multiplications spread
     // neighbouring ports and addresses (constants of Knuth's multiplicative hashing, and of splitmix64).
     let [a0, a1, a2, a3] = *one;
     let [b0, b1, b2, b3] = *other;
     let address = (a0 ^ b0).wrapping_add((a1 ^ b1).rotate_left(8)) ^ (a2 ^ b2).rotate_left(16) ^ (a3 ^ b3);
     let low = u64::from(u32::from(one_port) * u32::from(other_port)) << 16 | u64::from(one_port ^ other_port);
-    let mixed =
-        (u64::from(address) << 32 ^ low ^ u64::from(ifindex) << 20).wrapping_mul(0x9e37_79b9_7f4a_7c15);
+    let mixed = (u64::from(address) << 32 ^ low).wrapping_mul(0x9e37_79b9_7f4a_7c15);
     (mixed >> 40) as u32 & (FILTER_SLOTS - 1)
 }
 
@@ -204,7 +204,7 @@ pub struct Flow {
     pub counted_verdict: u8,
     /// Protocol of the edge that the flow is counted in.
     pub counted_protocol: u8,
-    /// Packets in a row that were read and showed nothing that their edge did not know, up to 255.
+    /// Packets in a row that were read and showed nothing new, up to 255.
     pub quiet: u8,
     /// Zero.
     pub _pad: [u8; 4],
@@ -294,6 +294,8 @@ impl Flow {
     pub const ANSWER_COUNTED: u8 = 1 << 5;
     /// The refusal is counted in the edge.
     pub const REFUSAL_COUNTED: u8 = 1 << 6;
+    /// The flow is counted as quiet in its slot of the filter.
+    pub const QUIET: u8 = 1 << 7;
 }
 
 impl Default for Flow {

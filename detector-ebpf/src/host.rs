@@ -10,7 +10,7 @@ use core::{
 use std::{collections::HashMap, vec::Vec};
 
 use crate::{
-    budget::Budget,
+    budget::{Budget, Claim},
     counter::Counter,
     edge::{EdgeKey, EdgeValue},
     event::{Event, HelloEvent},
@@ -33,8 +33,11 @@ pub struct Settings {
     pub max_edges: usize,
     /// A packet that misses the filter is looked at if its hash is below this.
     pub sample_below: u32,
-    /// Bytes a second that may be scanned; `None` for no budget.
-    pub scan_bytes_per_second: Option<u32>,
+    /// Nanoseconds of each millisecond that packets may take; [`Budget::UNLIMITED`] for no budget.
+    pub budget: u32,
+    /// What each packet that is looked at is taken to cost, in nanoseconds: the clock is the caller's and
+    /// does not move meanwhile.
+    pub packet_ns: u64,
     /// Bytes of each body that are scanned.
     pub scan_window: u32,
 }
@@ -45,7 +48,8 @@ impl Default for Settings {
             max_flows: 16_384,
             max_edges: 16_384,
             sample_below: u32::MAX,
-            scan_bytes_per_second: None,
+            budget: Budget::UNLIMITED,
+            packet_ns: 500,
             scan_window: 4096,
         }
     }
@@ -141,13 +145,7 @@ impl Host {
     /// Whether the filter counts exactly the flows that are tracked.
     #[must_use]
     pub fn filter_is_exact(&self) -> bool {
-        let mut expected = std::vec![0_u32; FILTER_SLOTS as usize];
-        for key in self.flows.borrow().keys() {
-            if let Some(slot) = expected.get_mut(key.slot() as usize) {
-                *slot += 1;
-            }
-        }
-        expected == *self.filter.borrow()
+        track::filter_of(self.flows.borrow().iter()) == *self.filter.borrow()
     }
 }
 
@@ -161,12 +159,6 @@ impl OnFrame<'_> {
     fn count_index(&self, index: u32) {
         if let Some(counter) = self.host.counters.borrow_mut().get_mut(index as usize) {
             *counter += 1;
-        }
-    }
-
-    fn with_slot(&self, slot: u32, with: impl FnOnce(&mut u32)) {
-        if let Some(slot) = self.host.filter.borrow_mut().get_mut(slot as usize) {
-            with(slot);
         }
     }
 }
@@ -192,12 +184,10 @@ impl<'h> Store for OnFrame<'h> {
         self.host.filter.borrow().get(slot as usize).copied().unwrap_or(0)
     }
 
-    fn raise(&self, slot: u32) {
-        self.with_slot(slot, |count| *count = count.wrapping_add(1));
-    }
-
-    fn lower(&self, slot: u32) {
-        self.with_slot(slot, |count| *count = count.wrapping_sub(1));
+    fn adjust(&self, slot: u32, by: u32) {
+        if let Some(slot) = self.host.filter.borrow_mut().get_mut(slot as usize) {
+            *slot = slot.wrapping_add(by);
+        }
     }
 
     fn flow<'a>(&'a self, key: &FlowKey) -> Option<impl DerefMut<Target = Flow> + use<'a, 'h>> {
@@ -259,16 +249,8 @@ impl<'h> Store for OnFrame<'h> {
     }
 
     fn scan(&self, key: &FlowKey, side: &mut Side, reading: Reading) -> Scanned {
-        let Reading { mut at, mut len, asked_head, heads_only } = reading;
-        let window = if heads_only { 0 } else { self.host.settings.scan_window };
-        let mut budget = self.host.budget.borrow_mut();
-        if let Some(rate) = self.host.settings.scan_bytes_per_second
-            && !budget.allows(self.now(), rate)
-        {
-            self.count(Counter::BudgetSpent);
-            side.lose();
-            return Scanned::default();
-        }
+        let Reading { mut at, mut len, asked_head } = reading;
+        let window = self.host.settings.scan_window;
         let mut work = Work::new(*side, window);
         work.prepare(side, window, asked_head);
         if let Some(hello) = self.host.hellos.borrow_mut().remove(key) {
@@ -285,7 +267,6 @@ impl<'h> Store for OnFrame<'h> {
         if len > 0 {
             work.lose(Counter::StepLimit);
         }
-        budget.spend(work.scanned);
         let found = work.finish(asked_head);
         if let Some(lost) = work.lost.checked_sub(1) {
             self.count_index(lost);
@@ -301,5 +282,15 @@ impl<'h> Store for OnFrame<'h> {
         *self.host.hello.borrow_mut() = work.record.hello;
         *side = work.side;
         found
+    }
+
+    fn grants(&self, claim: Claim) -> bool {
+        const TICK_NS: u64 = 1_000_000;
+        let now = self.now();
+        self.host.budget.borrow_mut().grants(claim, self.host.settings.budget, now / TICK_NS, || now)
+    }
+
+    fn spend(&self, _began_ns: u64) {
+        self.host.budget.borrow_mut().spend(self.host.settings.packet_ns);
     }
 }

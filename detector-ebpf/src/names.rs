@@ -19,13 +19,13 @@ pub const EVENTS: &str = "EVENTS";
 pub const HELLOS: &str = "HELLOS";
 /// Per-CPU array of counters.
 pub const COUNTERS: &str = "COUNTERS";
-/// Per-CPU array of one entry: work memory and the scan budget.
+/// Per-CPU array of one entry: work memory and the budget.
 pub const SCRATCH: &str = "SCRATCH";
 
 /// Global, `u32`: a packet that misses the filter is looked at if its hash is below this.
 pub const SAMPLE_BELOW: &str = "SAMPLE_BELOW";
-/// Global, `u32`: bytes a second that one CPU may scan.
-pub const SCAN_BYTES_PER_SECOND: &str = "SCAN_BYTES_PER_SECOND";
+/// Global, `u32`: nanoseconds of each millisecond that packets may take on one CPU beyond settled ones.
+pub const BUDGET_NS_PER_MS: &str = "BUDGET_NS_PER_MS";
 /// Global, `u32`: bytes of each body that are scanned.
 pub const SCAN_WINDOW: &str = "SCAN_WINDOW";
 /// Global, `u64`: nanoseconds of silence after which a flow is removed.

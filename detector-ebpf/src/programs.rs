@@ -40,29 +40,39 @@ pub(crate) fn detect_egress(context: TcContext) -> i32 {
 #[inline(always)]
 fn detect(context: &TcContext, from_pod: bool) -> i32 {
     let skb = context.skb.skb;
-    if track::wants_attention(&Linear::new(skb), &Maps::new(skb)) {
-        let todo = attend(skb, u32::from(from_pod));
-        conclude(todo);
-        #[cfg(debug_assertions)]
-        aya_log_ebpf::debug!(context, "from the pod: {}, todo: {}", u32::from(from_pod), todo);
-        if Todo(todo).has(Todo::AGAIN) {
+    let maps = Maps::new(skb);
+    if track::attention(&Linear::new(skb), &maps) {
+        if begin(skb) != 0 {
             let todo = attend(skb, u32::from(from_pod));
             conclude(todo);
+            #[cfg(debug_assertions)]
+            aya_log_ebpf::debug!(context, "from the pod: {}, todo: {}", u32::from(from_pod), todo);
+            if Todo(todo).has(Todo::AGAIN) {
+                let todo = attend(skb, u32::from(from_pod));
+                conclude(todo);
+            }
         }
+        track::end(&maps);
     }
     TC_ACT_UNSPEC
 }
 
-/// Looks at a packet that wants it.
+/// Finds the packet's segment; 0 if it has none.
 ///
 /// A global function (Linux 5.6: 51c39bb1d5d1 "bpf: Introduce function-by-function verification"), so that
 /// the path of a settled flow keeps its registers and the verifier takes each part by itself.
+#[unsafe(no_mangle)]
+pub(crate) extern "C" fn begin(context: *mut __sk_buff) -> u32 {
+    u32::from(track::begin(&Linear::new(context), &Paged::new(context), &Maps::new(context)))
+}
+
+/// Looks at the segment. A global function like [`begin`].
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn attend(context: *mut __sk_buff, from_pod: u32) -> u32 {
     track::attend(&Paged::new(context), &Maps::new(context), from_pod != 0).0
 }
 
-/// Does what is left to do with the packet's flow. A global function like [`attend`].
+/// Does what is left to do with the packet's flow. A global function like [`begin`].
 ///
 /// It has no use for the context, and an argument without a use is not passed at all by the compiler, which
 /// the verifier takes for a wrong one.
@@ -96,7 +106,7 @@ pub(crate) fn expire(context: TcContext) -> i32 {
 
 /// One step of a scan, for [`store::Maps`].
 ///
-/// A global function like [`attend`]: the verifier looks at it once and not at every step of every scan.
+/// A global function like [`begin`]: the verifier looks at it once and not at every step of every scan.
 #[unsafe(no_mangle)]
 pub(crate) extern "C" fn scan_step(context: *mut __sk_buff, at: u32, len: u32) -> u32 {
     let Some(work) = work() else {

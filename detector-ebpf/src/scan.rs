@@ -241,18 +241,23 @@ pub fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) -> u32 {
         return len;
     }
     let mut taken = take;
+    work.position = 0;
     for index in 0..HITS as u32 {
         if index >= hits {
             break;
         }
+        // In memory that the compiler knows nothing of, as in `run`.
+        let work = core::hint::black_box(&mut *work);
         let hit = work.hits[index as usize & (HITS - 1)];
         let position = hit >> 16 & (BLOCK as u32 - 1);
+        // A token may set the window for what comes after it: the bytes up to it are taken off before.
+        narrow(work, position + 1);
         if apply(work, hit as u16, work.block[position as usize], (hit >> 24) as u8) {
             taken = position + 1;
             break;
         }
     }
-    work.side.window = work.side.window.saturating_sub(taken as u16);
+    narrow(work, taken);
     if bounded {
         leave(work, taken);
     } else if work.side.is_settled() || work.side.is(Phase::Lost) {
@@ -260,6 +265,14 @@ pub fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) -> u32 {
         return len;
     }
     taken
+}
+
+/// Takes the bytes of the block before `position` off the window, but for those that are already.
+#[inline(always)]
+const fn narrow(work: &mut Work, position: u32) {
+    let more = position.saturating_sub(work.position) as u16;
+    work.side.window = work.side.window.saturating_sub(more);
+    work.position = position;
 }
 
 /// Runs the automaton over the first `take` bytes of the block; answers the number of tokens.

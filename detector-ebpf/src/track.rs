@@ -7,15 +7,24 @@
 use core::ops::DerefMut;
 
 mod account;
+mod attention;
 mod pickup;
+mod slot;
+mod verdict;
 
 use account::account;
+pub use attention::attention;
+use slot::Slot;
+#[cfg(feature = "host")]
+pub use slot::filter_of;
+use verdict::{judge, refuse, settle};
 
 use crate::{
+    budget::Claim,
     counter::Counter,
     edge::{EdgeKey, EdgeValue},
     evidence::Evidence,
-    flow::{Flow, FlowKey, Side, slot_of},
+    flow::{Flow, FlowKey, Side},
     packet::{Glance, Packet, Segment, glance, walk},
     scan::{Phase, Scanned},
     verdict::{Protocol, Verdict},
@@ -34,12 +43,10 @@ pub trait Store {
     /// Counts one.
     fn count(&self, counter: Counter);
 
-    /// Flows in a slot of the filter.
+    /// A slot of the filter: how many flows it holds, and in its high half how many of them are quiet.
     fn filter(&self, slot: u32) -> u32;
-    /// Raises a slot.
-    fn raise(&self, slot: u32);
-    /// Lowers a slot.
-    fn lower(&self, slot: u32);
+    /// Adds to a slot of the filter, atomically; below zero by wrapping around.
+    fn adjust(&self, slot: u32, by: u32);
 
     /// A flow, if it is tracked.
     fn flow<'a>(&'a self, key: &FlowKey) -> Option<impl DerefMut<Target = Flow> + use<'a, Self>>;
@@ -60,8 +67,13 @@ pub trait Store {
     /// Room for what is worked on; `None` while it is in use, which it never is.
     fn desk(&self) -> Option<impl DerefMut<Target = Desk>>;
 
-    /// Reads payload as what a side says next, as far as the budget allows.
+    /// Reads payload as what a side says next.
     fn scan(&self, key: &FlowKey, side: &mut Side, reading: Reading) -> Scanned;
+
+    /// Whether the budget of this CPU grants a claim.
+    fn grants(&self, claim: Claim) -> bool;
+    /// Charges the budget with the packet, which was begun at this time.
+    fn spend(&self, began_ns: u64);
 }
 
 /// What is to be read.
@@ -73,22 +85,20 @@ pub struct Reading {
     pub len: u32,
     /// The other side waits for an answer to `HEAD`.
     pub asked_head: bool,
-    /// Bodies that begin here are passed over.
-    pub heads_only: bool,
 }
 
 /// Bytes of a client's commands that are read.
 const COMMANDS_WINDOW: u16 = 4096;
 
-/// Quiet packets in a row from which on most bodies are passed over.
+/// Packets in a row without news after which a flow is one that keeps saying the same.
 const QUIET: u8 = 16;
-/// One in this many is read all the same; a power of two.
-const QUIET_SAMPLE: u32 = 8;
 
 /// What is worked on for one packet. It is too much for the 512 bytes of stack that a BPF program has.
 #[derive(Clone, Copy, Debug, Default)]
 #[repr(C)]
 pub struct Desk {
+    /// When the packet was begun, in nanoseconds of the monotonic clock.
+    began_ns: u64,
     segment: Segment,
     key: FlowKey,
     new: Flow,
@@ -96,30 +106,6 @@ pub struct Desk {
     value: EdgeValue,
     /// The packet ended a client's hello.
     hello: bool,
-}
-
-/// Whether a packet wants [`attend`]: it opens a flow, may be of one that is tracked, or is of the sample.
-///
-/// This is all that a packet of a settled flow costs.
-#[inline(always)]
-pub fn wants_attention<P: Packet, S: Store>(packet: &P, store: &S) -> bool {
-    match glance(packet) {
-        // A bare acknowledgement says nothing; of a connection's packets nearly every other one is.
-        Glance::Segment(segment)
-            if segment.payload_len == 0 && !segment.has(Segment::SYN | Segment::FIN | Segment::RST) =>
-        {
-            false
-        }
-        Glance::Segment(segment) => {
-            let slot = slot_of(&segment, store.ifindex());
-            segment.has(Segment::SYN) || store.filter(slot) != 0 || pickup::is_sampled(store, &segment, slot)
-        }
-        Glance::Unclear => true,
-        Glance::Other(counter) => {
-            store.count(counter);
-            false
-        }
-    }
 }
 
 /// What is to be done after [`attend`]: a set of [`Todo::ACCOUNT`] and its siblings.
@@ -138,6 +124,10 @@ impl Todo {
     pub const REMOVE: Self = Self(1 << 1);
     /// The packet opens another connection on the ports of the one that is removed: attend it again.
     pub const AGAIN: Self = Self(1 << 2);
+    /// The flow is counted as quiet in its slot of the filter.
+    const QUIET: Self = Self(1 << 3);
+    /// The flow is to be counted as quiet if it has no news.
+    const REST: Self = Self(1 << 4);
 
     const fn with(self, other: Self, wanted: bool) -> Self {
         if wanted { Self(self.0 | other.0) } else { self }
@@ -152,17 +142,55 @@ impl Todo {
 
 /// Looks at one packet: all parts of its work in their order.
 pub fn packet<P: Packet, S: Store>(packet: &P, store: &S, from_pod: bool) {
-    if !wants_attention(packet, store) {
+    if !attention(packet, store) {
         return;
     }
-    let todo = attend(packet, store, from_pod);
-    conclude(store, todo);
-    if todo.has(Todo::AGAIN) {
-        conclude(store, attend(packet, store, from_pod));
+    if begin(packet, packet, store) {
+        let todo = attend(packet, store, from_pod);
+        conclude(store, todo);
+        if todo.has(Todo::AGAIN) {
+            conclude(store, attend(packet, store, from_pod));
+        }
+    }
+    end(store);
+}
+
+/// Begins the work on a packet: puts its segment on the desk; false if it has none.
+///
+/// Headers are read in place where they lie there, in `linear`, and else from `paged`.
+#[inline(always)]
+pub fn begin<L: Packet, P: Packet, S: Store>(linear: &L, paged: &P, store: &S) -> bool {
+    let now = store.now();
+    let Some(mut desk) = store.desk() else {
+        return false;
+    };
+    desk.began_ns = now;
+    if let Glance::Segment(segment) = glance(linear) {
+        desk.segment = segment;
+        return true;
+    }
+    match walk(paged) {
+        Ok(segment) => {
+            desk.segment = segment;
+            true
+        }
+        Err(counter) => {
+            store.count(counter);
+            false
+        }
     }
 }
 
-/// Looks at a packet that wants it. `from_pod` says that the pod behind the interface sent it.
+/// Ends the work on a packet: charges the budget with what it has cost.
+#[inline(always)]
+pub fn end<S: Store>(store: &S) {
+    let Some(began_ns) = store.desk().map(|desk| desk.began_ns) else {
+        return;
+    };
+    store.spend(began_ns);
+}
+
+/// Looks at the segment on the desk. `from_pod` says that the pod behind the interface sent it.
 #[inline(always)]
 pub fn attend<P: Packet, S: Store>(packet: &P, store: &S, from_pod: bool) -> Todo {
     let Some(mut desk) = store.desk() else {
@@ -170,17 +198,11 @@ pub fn attend<P: Packet, S: Store>(packet: &P, store: &S, from_pod: bool) -> Tod
     };
     let desk: &mut Desk = &mut desk;
     desk.hello = false;
-    match walk(packet) {
-        Ok(segment) => desk.segment = segment,
-        Err(counter) => {
-            store.count(counter);
-            return Todo::NOTHING;
-        }
-    }
     let side = FlowKey::of(&desk.segment, store.ifindex(), &mut desk.key);
     let slot = desk.key.slot();
     let reached = store.filter(slot) != 0;
     let mut flow = if reached { store.flow(&desk.key) } else { None };
+    let mut met = false;
     if flow.is_none() {
         if reached {
             store.count(Counter::FilterFalseHit);
@@ -190,12 +212,10 @@ pub fn attend<P: Packet, S: Store>(packet: &P, store: &S, from_pod: bool) -> Tod
             // Whoever answers a SYN is the server.
             let client = if desk.segment.has(Segment::ACK) { 1 - side } else { side };
             store.count(Counter::Opened);
-            desk.new.begin(store.now(), client, flags);
+            desk.new.begin(desk.began_ns, client, flags);
         } else if pickup::is_sampled(store, &desk.segment, slot) {
-            desk.new.begin(store.now(), Flow::UNKNOWN_SIDE, flags | Flow::PICKED_UP);
-            if pickup::is_record(packet, &desk.segment) {
-                desk.new.verdict = Verdict::Tls as u8;
-            }
+            met = true;
+            desk.new.begin(desk.began_ns, Flow::UNKNOWN_SIDE, flags | Flow::PICKED_UP);
         } else {
             return Todo::NOTHING;
         }
@@ -204,10 +224,30 @@ pub fn attend<P: Packet, S: Store>(packet: &P, store: &S, from_pod: bool) -> Tod
         }
         flow = store.flow(&desk.key);
     }
-    match flow {
-        Some(mut flow) => advance(store, desk, &mut flow, side),
-        None => Todo::NOTHING,
+    let Some(mut flow) = flow else {
+        return Todo::NOTHING;
+    };
+    let flow: &mut Flow = &mut flow;
+    if (met || missed_start(flow, &desk.segment, side)) && pickup::is_record(packet, &desk.segment) {
+        flow.verdict = Verdict::Tls as u8;
+        let [low, high] = &mut flow.sides;
+        (low.phase, high.phase) = (Phase::Tls as u8, Phase::Tls as u8);
     }
+    advance(store, desk, flow, side)
+}
+
+/// Whether the first words of a side were never seen, and nothing is known of its flow yet: its segments are
+/// then like those of a flow that is met in mid-stream.
+#[inline(always)]
+const fn missed_start(flow: &mut Flow, segment: &Segment, side: u8) -> bool {
+    let undecided = flow.verdict == Verdict::Undecided as u8;
+    let (this, _other) = flow.sides_of(side);
+    let ahead = segment.sequence.wrapping_sub(this.next) as i32;
+    undecided
+        && ahead > 0
+        && this.flags & (Side::SYNCED | Side::KNOWN) == Side::SYNCED
+        && !this.is(Phase::Hello)
+        && !segment.has(Segment::SYN | Segment::RST)
 }
 
 /// Does what [`attend`] has left to do with the flow of the packet.
@@ -220,13 +260,20 @@ pub fn conclude<S: Store>(store: &S, todo: Todo) {
         return;
     };
     let desk: &mut Desk = &mut desk;
-    if todo.has(Todo::ACCOUNT)
+    let mut quiet = todo.has(Todo::QUIET);
+    if todo.has(Todo(Todo::ACCOUNT.0 | Todo::REST.0))
         && let Some(mut flow) = store.flow(&desk.key)
     {
-        account(store, desk, &mut flow);
+        if todo.has(Todo::ACCOUNT) {
+            account(store, desk, &mut flow);
+        }
+        if todo.has(Todo::REST) {
+            rest(store, &desk.key, &mut flow);
+        }
+        quiet = flow.flags & Flow::QUIET != 0;
     }
     if todo.has(Todo::REMOVE) {
-        remove(store, &desk.key, desk.key.slot());
+        remove(store, &desk.key, quiet);
     }
 }
 
@@ -247,11 +294,11 @@ pub fn expire<S: Store>(store: &S, key: &FlowKey, idle_ns: u64) -> bool {
     if settle(store, &mut flow) {
         account(store, &mut desk, &mut flow);
     }
+    let quiet = flow.flags & Flow::QUIET != 0;
     drop(flow);
-    if !store.remove_flow(key) {
+    if !remove(store, key, quiet) {
         return false;
     }
-    store.lower(key.slot());
     store.count(Counter::Expired);
     true
 }
@@ -259,21 +306,24 @@ pub fn expire<S: Store>(store: &S, key: &FlowKey, idle_ns: u64) -> bool {
 /// Inserts a flow under the filter; false if the map is full.
 #[inline(always)]
 fn insert<S: Store>(store: &S, key: &FlowKey, flow: &Flow, slot: u32) -> bool {
-    store.raise(slot);
+    store.adjust(slot, Slot::FLOW);
     if store.insert_flow(key, flow) {
         return true;
     }
-    store.lower(slot);
+    store.adjust(slot, Slot::FLOW.wrapping_neg());
     store.count(Counter::FlowMapFull);
     false
 }
 
-/// Removes a flow and lowers the filter.
+/// Removes a flow and lowers the filter; false if somebody else did.
 #[inline(always)]
-fn remove<S: Store>(store: &S, key: &FlowKey, slot: u32) {
-    if store.remove_flow(key) {
-        store.lower(slot);
+fn remove<S: Store>(store: &S, key: &FlowKey, quiet: bool) -> bool {
+    if !store.remove_flow(key) {
+        return false;
     }
+    let held = if quiet { Slot::FLOW + Slot::QUIET } else { Slot::FLOW };
+    store.adjust(key.slot(), held.wrapping_neg());
+    true
 }
 
 /// A segment of a flow that is tracked.
@@ -281,10 +331,10 @@ fn remove<S: Store>(store: &S, key: &FlowKey, slot: u32) {
 fn advance<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8) -> Todo {
     let segment = &desk.segment;
     if segment.has(Segment::SYN) && synchronise(flow, segment, side) {
-        let todo = Todo::REMOVE.with(Todo::AGAIN, true);
+        let todo = Todo::REMOVE.with(Todo::AGAIN, true).with(Todo::QUIET, flow.flags & Flow::QUIET != 0);
         return todo.with(Todo::ACCOUNT, settle(store, flow));
     }
-    flow.last_ns = store.now();
+    flow.last_ns = desk.began_ns;
     let reset = segment.has(Segment::RST);
     // RFC 9293 §3.5.2: a reset may carry a diagnostic text, which is no data.
     let is_record = flow.flags & Flow::PICKED_UP != 0 && flow.verdict == Verdict::Tls as u8;
@@ -296,6 +346,7 @@ fn advance<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8) -> T
     if segment.payload_len > 0 && !reset && !is_record {
         desk.hello = payload(store, &desk.key, flow, segment, side);
         judge(flow, side);
+        flow.quiet = flow.quiet.saturating_add(1);
     }
     let mut over = reset;
     if reset || segment.has(Segment::FIN) {
@@ -308,7 +359,7 @@ fn advance<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8) -> T
     if met_now {
         // A flow that is met in mid-stream is none if it does not say at once what it is.
         if flow.verdict == Verdict::Undecided as u8 || flow.verdict == Verdict::Opaque as u8 {
-            return Todo::REMOVE;
+            return Todo::REMOVE.with(Todo::QUIET, flow.flags & Flow::QUIET != 0);
         }
         store.count(Counter::PickedUp);
     }
@@ -325,7 +376,31 @@ fn advance<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8) -> T
         v if v == Verdict::Tls as u8 => !is_record && !goes_on && !both_settled(flow),
         _ => false,
     };
-    Todo::NOTHING.with(Todo::ACCOUNT, settled).with(Todo::REMOVE, over || !watched)
+    let quiet = flow.flags & Flow::QUIET != 0;
+    Todo::NOTHING
+        .with(Todo::ACCOUNT, settled)
+        .with(Todo::REST, !quiet && flow.quiet >= QUIET)
+        .with(Todo::REMOVE, over || !watched)
+        .with(Todo::QUIET, quiet)
+}
+
+/// Counts the flow as quiet if it has been without news for long.
+#[inline(always)]
+fn rest<S: Store>(store: &S, key: &FlowKey, flow: &mut Flow) {
+    if flow.quiet >= QUIET && flow.flags & Flow::QUIET == 0 {
+        flow.flags |= Flow::QUIET;
+        store.adjust(key.slot(), Slot::QUIET);
+    }
+}
+
+/// The flow has news.
+#[inline(always)]
+fn wake<S: Store>(store: &S, key: &FlowKey, flow: &mut Flow) {
+    flow.quiet = 0;
+    if flow.flags & Flow::QUIET != 0 {
+        flow.flags &= !Flow::QUIET;
+        store.adjust(key.slot(), Slot::QUIET.wrapping_neg());
+    }
 }
 
 #[inline(always)]
@@ -354,7 +429,6 @@ fn payload<S: Store>(store: &S, key: &FlowKey, flow: &mut Flow, segment: &Segmen
     let mut len = segment.payload_len;
     // TCP Fast Open (RFC 7413): data with a SYN stands one past its sequence number.
     let first = segment.sequence.wrapping_add(u32::from(segment.has(Segment::SYN)));
-    let quiet = flow.quiet;
     let (this, other) = flow.sides_of(side);
     if this.flags & Side::SYNCED != 0 {
         let ahead = first.wrapping_sub(this.next) as i32;
@@ -387,12 +461,7 @@ fn payload<S: Store>(store: &S, key: &FlowKey, flow: &mut Flow, segment: &Segmen
         this.begin_commands(other.greeting, COMMANDS_WINDOW);
     }
     let asked_head = other.flags & Side::ASKED_HEAD != 0;
-    // Heads are always read, for they say where the next message begins.
-    let heads_only = quiet >= QUIET && first.wrapping_mul(0x9e37_79b1) >> 16 & (QUIET_SAMPLE - 1) != 0;
-    if heads_only {
-        store.count(Counter::Thinned);
-    }
-    let found = store.scan(key, this, Reading { at, len, asked_head, heads_only });
+    let found = store.scan(key, this, Reading { at, len, asked_head });
     let sni_hash = this.hash;
     if found.answered_head {
         other.flags &= !Side::ASKED_HEAD;
@@ -408,83 +477,6 @@ fn payload<S: Store>(store: &S, key: &FlowKey, flow: &mut Flow, segment: &Segmen
         flow.sni_hash = sni_hash;
     }
     found.hello && !counted_tls
-}
-
-/// Draws the verdict from what is known after a side has spoken.
-#[inline(always)]
-fn judge(flow: &mut Flow, side: u8) {
-    if flow.verdict == Verdict::Tls as u8 {
-        // A plaintext answer to a hello is the server's refusal of TLS.
-        return;
-    }
-    let [low, high] = &mut flow.sides;
-    if low.is(Phase::Tls) && high.is(Phase::Hello) {
-        // Whoever is answered has said all: a hello without extensions has no end of its own.
-        high.lose();
-    } else if high.is(Phase::Tls) && low.is(Phase::Hello) {
-        low.lose();
-    }
-    let tls = low.is(Phase::Tls) || high.is(Phase::Tls);
-    let greeting = if low.greeting > high.greeting { low.greeting } else { high.greeting };
-    let declined = greeting == Protocol::Mysql as u8 && (low.is(Phase::Opaque) || high.is(Phase::Opaque));
-    if (flow.protocol >= Protocol::Redis as u8 || declined) && greeting > flow.protocol {
-        // What the server greets with says more than the client's first words; a client that says neither
-        // TLS nor MySQL's request for it has declined.
-        flow.protocol = greeting;
-    }
-    if flow.protocol != Protocol::None as u8 {
-        flow.verdict = Verdict::Plaintext as u8;
-        // A protocol that says nothing of who asks leaves the client to the ports.
-        let found = Evidence(flow.evidence);
-        if flow.client == Flow::UNKNOWN_SIDE && found.any(Evidence::HTTP_RESPONSE) {
-            flow.client = 1 - side;
-        } else if flow.client == Flow::UNKNOWN_SIDE && found.any(Evidence::HTTP_REQUEST) {
-            flow.client = side;
-        }
-        if flow.client != Flow::UNKNOWN_SIDE && flow.client != side {
-            // A TLS server says no to plaintext with an alert.
-            flow.flags |= if tls { Flow::REFUSED } else { Flow::ANSWERED };
-        }
-    } else if tls {
-        flow.verdict = Verdict::Tls as u8;
-    } else if low.is(Phase::Opaque) && high.is(Phase::Opaque) {
-        flow.verdict = Verdict::Opaque as u8;
-    }
-}
-
-/// The other side ends the connection without having said anything to a plaintext message.
-#[inline(always)]
-fn refuse(flow: &mut Flow, side: u8) {
-    let spoke = Side::SPOKE | Side::FIN;
-    let client = flow.client;
-    let plaintext = flow.verdict == Verdict::Plaintext as u8;
-    let (this, _other) = flow.sides_of(side);
-    if plaintext && side != client && this.flags & spoke == 0 {
-        flow.flags |= Flow::REFUSED;
-    }
-}
-
-/// Settles a flow that ends: it is TLS if a hello was begun, opaque if a side began with nothing known. False if nothing can be said,
-/// which is counted.
-#[inline(always)]
-fn settle<S: Store>(store: &S, flow: &mut Flow) -> bool {
-    let [low, high] = &flow.sides;
-    if flow.verdict == Verdict::Undecided as u8 {
-        // A protocol that could have turned to TLS, and did not.
-        let greeting = if low.greeting > high.greeting { low.greeting } else { high.greeting };
-        flow.verdict = if greeting != 0 && !low.is(Phase::Hello) && !high.is(Phase::Hello) {
-            flow.protocol = greeting;
-            Verdict::Plaintext as u8
-        } else if low.is(Phase::Hello) || high.is(Phase::Hello) {
-            Verdict::Tls as u8
-        } else if low.is(Phase::Opaque) || high.is(Phase::Opaque) {
-            Verdict::Opaque as u8
-        } else {
-            store.count(Counter::ClosedUndecided);
-            return false;
-        };
-    }
-    true
 }
 
 #[cfg(test)]

@@ -166,7 +166,7 @@ async fn build(config: Config, datapath: Datapath) -> Result<(JoinSet<Ended>, Ca
         listen,
         log: _,
         log_format: _,
-        scan_bytes_per_second: _,
+        budget_ns_per_ms: _,
         scan_window: _,
         sample_one_in: _,
         max_flows: _,

@@ -192,14 +192,15 @@ pub struct RunArgs {
     )]
     pub log_format: LogFormat,
 
-    /// Share of each core, in percent, that reading plaintext may cost
+    /// Share of each core, in percent, that the programs may take beyond the look at settled packets
     ///
-    /// A ceiling at any load. What it skips is counted, and a message that was not read never turns into a
-    /// verdict.
+    /// A ceiling at any load, by the time that packets really take. What it skips is counted, and a packet that
+    /// was passed over never turns into a verdict. Flows that keep saying the same get an eighth of it, new
+    /// connections the rest. 100 is no limit.
     #[arg(
         long,
         value_name = "PERCENT",
-        default_value_t = 2.0,
+        default_value_t = 1.0,
         env = "PLAINSIGHT_SCAN_BUDGET",
         help_heading = "Limits"
     )]
@@ -525,6 +526,6 @@ mod tests {
         let Command::Run(run) = command else { panic!("{command:?}") };
         assert_eq!(run.interfaces.to_string(), "auto");
         assert_eq!((run.scan_window, run.sample_one_in.get()), (4096, 1024));
-        assert!((run.scan_budget - 2.0).abs() < f64::EPSILON);
+        assert!((run.scan_budget - 1.0).abs() < f64::EPSILON);
     }
 }

@@ -35,8 +35,8 @@ pub struct Config {
     pub log: String,
     /// How it is logged.
     pub log_format: LogFormat,
-    /// Bytes that one core may read a second.
-    pub scan_bytes_per_second: u32,
+    /// Nanoseconds of each millisecond of a core that packets may take beyond settled ones.
+    pub budget_ns_per_ms: u32,
     /// Bytes of a message that are read.
     pub scan_window: u32,
     /// One in how many packets of unknown flows is looked at.
@@ -116,9 +116,6 @@ pub enum ConfigError {
     HostName(#[source] io::Error),
 }
 
-/// What reading one byte costs, as measured: 2.6 ns.
-const NS_PER_BYTE: f64 = 2.6;
-
 impl TryFrom<RunArgs> for Config {
     type Error = ConfigError;
 
@@ -170,7 +167,7 @@ impl TryFrom<RunArgs> for Config {
             listen,
             log,
             log_format,
-            scan_bytes_per_second: bytes_per_second(scan_budget)?,
+            budget_ns_per_ms: nanoseconds_per_millisecond(scan_budget)?,
             scan_window,
             sample_one_in,
             max_flows,
@@ -253,16 +250,17 @@ fn identities_from(
     clippy::cast_sign_loss,
     reason = "between 0 and 100 percent it is below 400 million"
 )]
-fn bytes_per_second(percent: f64) -> Result<u32, ConfigError> {
+fn nanoseconds_per_millisecond(percent: f64) -> Result<u32, ConfigError> {
     if !(percent > 0.0 && percent <= 100.0) {
         return Err(ConfigError::ScanBudget(percent));
     }
-    Ok((percent / 100.0 * 1e9 / NS_PER_BYTE).ceil() as u32)
+    Ok((percent / 100.0 * 1e6).ceil() as u32)
 }
 
 #[cfg(test)]
 mod tests {
     use clap::Parser as _;
+    use detector_ebpf::budget::Budget;
 
     use super::{Config, ConfigError, Identities, identities_from};
     use crate::{
@@ -278,9 +276,9 @@ mod tests {
     }
 
     #[test]
-    fn the_scan_budget_becomes_bytes_by_the_measured_cost() {
-        assert_eq!(config(&["--scan-budget", "2"]).unwrap().scan_bytes_per_second, 7_692_308);
-        assert_eq!(config(&["--scan-budget", "100"]).unwrap().scan_bytes_per_second, 384_615_385);
+    fn the_scan_budget_is_a_share_of_the_time() {
+        assert_eq!(config(&["--scan-budget", "2"]).unwrap().budget_ns_per_ms, 20_000);
+        assert_eq!(config(&["--scan-budget", "100"]).unwrap().budget_ns_per_ms, Budget::UNLIMITED);
     }
 
     #[test]

@@ -46,8 +46,8 @@ pub struct DatapathConfig {
     pub max_edges: u32,
     /// One in this many packets of unknown flows is looked at; 0 for none.
     pub sample_one_in: u32,
-    /// Bytes a second that one CPU may scan.
-    pub scan_bytes_per_second: u32,
+    /// Nanoseconds of each millisecond that packets may take on one CPU beyond settled ones.
+    pub budget_ns_per_ms: u32,
     /// Bytes of each body that are scanned.
     pub scan_window: u32,
     /// Silence after which a flow is removed.

@@ -111,7 +111,7 @@ pub fn run(options: &Options) -> Result<Outcome> {
 fn replay(input: impl Read, store: &Store, limits: Limits, rules: Rules, progress: Progress) -> Report {
     let Limits { max_flows, max_edges, scan_window } = limits;
     let settings =
-        Settings { max_flows, max_edges, sample_below: u32::MAX, scan_bytes_per_second: None, scan_window };
+        Settings { max_flows, max_edges, sample_below: u32::MAX, scan_window, ..Settings::default() };
     let mut tracker = Tracker::new(store, settings);
     let error = track(input, &mut tracker, progress).err();
     let tracked = tracker.finish();

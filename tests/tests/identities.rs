@@ -92,7 +92,7 @@ fn the_daemon_names_pods_of_the_api_and_accounts_for_each() {
         max_flows: 64,
         max_edges: 64,
         sample_one_in: 0,
-        scan_bytes_per_second: 1,
+        budget_ns_per_ms: 1,
         scan_window: 256,
         idle: WORD,
     })

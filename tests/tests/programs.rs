@@ -17,6 +17,7 @@ mod table;
 use std::{collections::BTreeMap, fs, net::Ipv4Addr, path::Path};
 
 use detector_ebpf::{
+    budget::Budget,
     counter::Counter,
     evidence::Evidence,
     host::{Host, Settings},
@@ -173,7 +174,7 @@ fn a_full_flow_map_costs_the_new_flows_only() {
     if !netns::require_root() {
         return;
     }
-    let mut kernel = Kernel::load_with(0, 8);
+    let mut kernel = Kernel::load_with(0, 8, Budget::UNLIMITED);
     for (frame, from_pod) in table::connections(12) {
         kernel.packet(&frame, from_pod);
     }
@@ -182,6 +183,39 @@ fn a_full_flow_map_costs_the_new_flows_only() {
     let entered: u64 = kernel.edges().iter().map(|(_, value)| value.entered).sum();
     assert_eq!(entered, 8);
     kernel.assert_filter_is_exact();
+}
+
+#[test]
+fn what_the_budget_refuses_is_counted_and_turns_into_no_verdict() {
+    if !netns::require_root() {
+        return;
+    }
+    let mut kernel = Kernel::load_with(0, 1024, 0);
+    for (frame, from_pod) in table::connections(12) {
+        kernel.packet(&frame, from_pod);
+    }
+    let opened = kernel.counters()[Counter::OpenRefused as usize];
+    assert_eq!(opened, 12, "a SYN each");
+    assert_eq!(kernel.flows(), 0);
+    assert!(kernel.edges().is_empty());
+    kernel.assert_filter_is_exact();
+}
+
+#[test]
+fn a_flow_that_keeps_saying_the_same_is_quiet_in_the_filter_until_it_has_news() {
+    if !netns::require_root() {
+        return;
+    }
+    let mut kernel = Kernel::load(0);
+    for (frame, from_pod) in table::repetitions(40) {
+        kernel.packet(&frame, from_pod);
+    }
+    kernel.assert_filter_is_exact();
+    assert_eq!(kernel.quiet_flows(), 1);
+    let (frame, from_pod) = table::news_after(40);
+    kernel.packet(&frame, from_pod);
+    kernel.assert_filter_is_exact();
+    assert_eq!(kernel.quiet_flows(), 0);
 }
 
 #[test]

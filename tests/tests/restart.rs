@@ -1,6 +1,6 @@
 //! A daemon ends, or is killed, and another goes on with what it has left: links, maps, and every connection that
 //! was opened meanwhile.
-#![expect(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test panics on what it does not expect")]
 
 #[path = "restart/traffic.rs"]
 mod traffic;

@@ -5,12 +5,12 @@ use core::{arch::asm, ops::DerefMut};
 use aya_ebpf::{
     Global,
     bindings::{__sk_buff, BPF_F_NO_PREALLOC, BPF_NOEXIST},
-    helpers::bpf_ktime_get_ns,
+    helpers::{bpf_ktime_get_ns, generated::bpf_jiffies64},
     macros::map,
     maps::{Array, HashMap, LruHashMap, PerCpuArray, RingBuf},
 };
 use detector_ebpf::{
-    budget::Budget,
+    budget::{Budget, Claim},
     counter::Counter,
     edge::{EdgeKey, EdgeValue},
     event::{Event, HelloEvent},
@@ -43,7 +43,7 @@ static SCRATCH: PerCpuArray<Scratch> = PerCpuArray::with_max_entries(1, 0);
 #[unsafe(no_mangle)]
 static SAMPLE_BELOW: Global<u32> = Global::new(u32::MAX / 256);
 #[unsafe(no_mangle)]
-static SCAN_BYTES_PER_SECOND: Global<u32> = Global::new(8_000_000);
+static BUDGET_NS_PER_MS: Global<u32> = Global::new(10_000);
 #[unsafe(no_mangle)]
 static SCAN_WINDOW: Global<u32> = Global::new(4096);
 #[unsafe(no_mangle)]
@@ -97,18 +97,6 @@ impl Maps {
             unsafe { *counter += 1 };
         }
     }
-
-    /// Adds to a slot of the filter, atomically and without reading it back.
-    #[inline(always)]
-    fn add(slot: u32, value: u32) {
-        if let Some(slot) = FILTER.get_ptr_mut(slot) {
-            // The target has no 32-bit atomics in `core`; the instruction is in every kernel since 3.19.
-            // SAFETY: the pointer is to the four bytes of a slot, which live as long as the program.
-            unsafe {
-                asm!("lock *(u32 *)({slot} + 0) += {value}", slot = in(reg) slot, value = in(reg) u64::from(value))
-            };
-        }
-    }
 }
 
 impl Store for Maps {
@@ -140,13 +128,14 @@ impl Store for Maps {
     }
 
     #[inline(always)]
-    fn raise(&self, slot: u32) {
-        Self::add(slot, 1);
-    }
-
-    #[inline(always)]
-    fn lower(&self, slot: u32) {
-        Self::add(slot, u32::MAX);
+    fn adjust(&self, slot: u32, by: u32) {
+        if let Some(slot) = FILTER.get_ptr_mut(slot) {
+            // The target has no 32-bit atomics in `core`; the instruction is in every kernel since 3.19.
+            // SAFETY: the pointer is to the four bytes of a slot, which live as long as the program.
+            unsafe {
+                asm!("lock *(u32 *)({slot} + 0) += {by}", slot = in(reg) slot, by = in(reg) u64::from(by))
+            };
+        }
     }
 
     #[inline(always)]
@@ -214,17 +203,11 @@ impl Store for Maps {
 
     #[inline(always)]
     fn scan(&self, key: &FlowKey, side: &mut Side, reading: Reading) -> Scanned {
-        let Reading { mut at, mut len, asked_head, heads_only } = reading;
-        let window = if heads_only { 0 } else { SCAN_WINDOW.load() };
+        let Reading { mut at, mut len, asked_head } = reading;
         let Some(scratch) = scratch() else {
             return Scanned::default();
         };
-        if !scratch.budget.allows(self.now(), SCAN_BYTES_PER_SECOND.load()) {
-            self.count(Counter::BudgetSpent);
-            side.lose();
-            return Scanned::default();
-        }
-        scratch.work.prepare(side, window, asked_head);
+        scratch.work.prepare(side, SCAN_WINDOW.load(), asked_head);
         if scratch.work.reads_hello()
             && let Some(hello) = HELLOS.get_ptr(key)
         {
@@ -245,7 +228,6 @@ impl Store for Maps {
         if len > 0 {
             scratch.work.lose(Counter::StepLimit);
         }
-        scratch.budget.spend(scratch.work.scanned);
         let found = scratch.work.finish(asked_head);
         if scratch.work.lost != 0 {
             Self::count_index(scratch.work.lost - 1);
@@ -260,5 +242,21 @@ impl Store for Maps {
         }
         *side = scratch.work.side;
         found
+    }
+
+    #[inline(always)]
+    fn grants(&self, claim: Claim) -> bool {
+        let rate = BUDGET_NS_PER_MS.load();
+        // SAFETY: the helper takes nothing; the verifier makes a load of it.
+        let tick = unsafe { bpf_jiffies64() };
+        scratch().is_some_and(|scratch| scratch.budget.grants(claim, rate, tick, || self.now()))
+    }
+
+    #[inline(always)]
+    fn spend(&self, began_ns: u64) {
+        let took = self.now().saturating_sub(began_ns);
+        if let Some(scratch) = scratch() {
+            scratch.budget.spend(took);
+        }
     }
 }

@@ -1,6 +1,6 @@
 //! Owns the counting of a flow in the edge of its class.
 
-use super::{Desk, Store};
+use super::{Desk, Store, wake};
 use crate::{
     counter::Counter,
     edge::{EdgeKey, EdgeValue},
@@ -65,7 +65,9 @@ pub(super) fn account<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow) {
             store.count(Counter::RingFull);
         }
     }
-    flow.quiet = if moved || news == Some(true) { 0 } else { flow.quiet.saturating_add(1) };
+    if moved || news == Some(true) {
+        wake(store, key, flow);
+    }
     match news {
         Some(true) => {
             if !store.emit(edge, value, client_port) {

@@ -41,7 +41,7 @@ pub(super) fn load(config: &Config) -> Result<Datapath> {
         max_flows: config.max_flows,
         max_edges: config.max_edges,
         sample_one_in: config.sample_one_in.get(),
-        scan_bytes_per_second: config.scan_bytes_per_second,
+        budget_ns_per_ms: config.budget_ns_per_ms,
         scan_window: config.scan_window,
         idle: config.flow_idle,
     };

@@ -62,7 +62,7 @@ pub(super) fn load(config: &DatapathConfig, pins: Option<&Path>) -> Result<Ebpf,
     let mut ebpf = loader
         .verifier_log_level(VerifierLogLevel::STATS)
         .override_global(names::SAMPLE_BELOW, &sample_below, true)
-        .override_global(names::SCAN_BYTES_PER_SECOND, &config.scan_bytes_per_second, true)
+        .override_global(names::BUDGET_NS_PER_MS, &config.budget_ns_per_ms, true)
         .override_global(names::SCAN_WINDOW, &config.scan_window, true)
         .override_global(names::IDLE_NS, &idle_ns, true)
         .map_max_entries(names::FLOWS, config.max_flows)

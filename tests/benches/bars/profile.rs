@@ -60,7 +60,7 @@ fn first_payloads(rows: &mut Vec<Row>, count: u32) -> Result<()> {
 fn packets_of_a_life(rows: &mut Vec<Row>, count: u32) -> Result<()> {
     let request = http_request();
     let hello = client_hellos()?.short;
-    let spent = Settings { scan_bytes_per_second: 0, ..Settings::unlimited()? };
+    let spent = Settings { budget_ns_per_ms: 0, ..Settings::unlimited()? };
     // The packets stand after the SYN, which has index 0.
     let life: [(&str, Settings, Vec<&[u8]>, usize); 8] = [
         ("SYN that opens a flow", Settings::unlimited()?, vec![&[]], 0),

@@ -12,6 +12,7 @@ use aya::{
 use clap::Parser;
 use detector::{args::RunArgs, config::Config};
 use detector_ebpf::{
+    budget::Budget,
     edge::{EdgeKey, EdgeValue},
     names,
     verdict::Verdict,
@@ -40,7 +41,7 @@ pub(crate) struct Settings {
     pub(crate) max_flows: u32,
     /// One in how many packets of unknown flows is looked at; 0 for none.
     pub(crate) sample_one_in: u32,
-    pub(crate) scan_bytes_per_second: u32,
+    pub(crate) budget_ns_per_ms: u32,
     /// Flows that the flow exporter has room for.
     pub(crate) records: u32,
 }
@@ -48,14 +49,14 @@ pub(crate) struct Settings {
 impl Settings {
     /// The product's own.
     pub(crate) fn product() -> Result<Self> {
-        let Config { max_flows, sample_one_in, scan_bytes_per_second, .. } = defaults()?;
+        let Config { max_flows, sample_one_in, budget_ns_per_ms, .. } = defaults()?;
         let sample_one_in = sample_one_in.get();
-        Ok(Self { max_flows, sample_one_in, scan_bytes_per_second, records: 131_072 })
+        Ok(Self { max_flows, sample_one_in, budget_ns_per_ms, records: 131_072 })
     }
 
     /// Without a budget: for what a scan costs, and not how often there is one.
     pub(crate) fn unlimited() -> Result<Self> {
-        Ok(Self { scan_bytes_per_second: u32::MAX, max_flows: 131_072, ..Self::product()? })
+        Ok(Self { budget_ns_per_ms: Budget::UNLIMITED, max_flows: 131_072, ..Self::product()? })
     }
 }
 
@@ -92,11 +93,11 @@ pub(crate) struct Subject {
 
 impl Subject {
     pub(crate) fn load(settings: Settings) -> Result<Self> {
-        let Settings { max_flows, sample_one_in, scan_bytes_per_second, records } = settings;
+        let Settings { max_flows, sample_one_in, budget_ns_per_ms, records } = settings;
         let sample_below = u32::MAX.checked_div(sample_one_in).unwrap_or(0);
         let mut detector = EbpfLoader::new()
             .override_global(names::SAMPLE_BELOW, &sample_below, true)
-            .override_global(names::SCAN_BYTES_PER_SECOND, &scan_bytes_per_second, true)
+            .override_global(names::BUDGET_NS_PER_MS, &budget_ns_per_ms, true)
             .map_max_entries(names::FLOWS, max_flows)
             .load(&object(OBJECT)?)
             .context("load the detector's object")?;

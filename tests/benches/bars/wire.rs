@@ -25,13 +25,13 @@ use crate::{
 
 /// The detector's kernel half with its defaults.
 pub(crate) fn datapath() -> Result<Datapath> {
-    let Config { max_flows, max_edges, sample_one_in, scan_bytes_per_second, scan_window, flow_idle, .. } =
+    let Config { max_flows, max_edges, sample_one_in, budget_ns_per_ms, scan_window, flow_idle, .. } =
         subject::defaults()?;
     let config = DatapathConfig {
         max_flows,
         max_edges,
         sample_one_in: sample_one_in.get(),
-        scan_bytes_per_second,
+        budget_ns_per_ms,
         scan_window,
         idle: flow_idle,
     };

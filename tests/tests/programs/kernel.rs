@@ -7,11 +7,12 @@ use aya::{
 };
 use detector::datapath::OBJECT;
 use detector_ebpf::{
+    budget::Budget,
     counter::Counter,
     edge::{EdgeKey, EdgeValue},
     event::Record,
-    flow::{FILTER_SLOTS, Flow, FlowKey},
-    names,
+    flow::{Flow, FlowKey},
+    names, track,
 };
 
 /// The interface that a test run passes: the loopback of its namespace.
@@ -27,14 +28,14 @@ pub(crate) struct Kernel {
 
 impl Kernel {
     pub(crate) fn load(sample_below: u32) -> Self {
-        Self::load_with(sample_below, 1024)
+        Self::load_with(sample_below, 1024, Budget::UNLIMITED)
     }
 
-    pub(crate) fn load_with(sample_below: u32, max_flows: u32) -> Self {
+    pub(crate) fn load_with(sample_below: u32, max_flows: u32, budget: u32) -> Self {
         let mut ebpf = EbpfLoader::new()
             .verifier_log_level(VerifierLogLevel::STATS)
             .override_global(names::SAMPLE_BELOW, &sample_below, true)
-            .override_global(names::SCAN_BYTES_PER_SECOND, &u32::MAX, true)
+            .override_global(names::BUDGET_NS_PER_MS, &budget, true)
             .override_global(names::IDLE_NS, &0_u64, true)
             .map_max_entries(names::FLOWS, max_flows)
             .load(OBJECT)
@@ -114,6 +115,12 @@ impl Kernel {
         map.iter().map(Result::unwrap).collect()
     }
 
+    /// Flows that are counted as quiet.
+    pub(crate) fn quiet_flows(&self) -> usize {
+        let flows = self.flow_map();
+        flows.iter().map(Result::unwrap).filter(|(_, flow)| flow.flags & Flow::QUIET != 0).count()
+    }
+
     pub(crate) fn flows(&self) -> usize {
         self.flow_map().keys().count()
     }
@@ -138,10 +145,8 @@ impl Kernel {
 
     /// The filter counts exactly the flows that are tracked.
     pub(crate) fn assert_filter_is_exact(&self) {
-        let mut expected = vec![0; FILTER_SLOTS as usize];
-        for key in self.flow_map().keys() {
-            expected[key.unwrap().slot() as usize] += 1;
-        }
+        let flows: Vec<(FlowKey, Flow)> = self.flow_map().iter().map(Result::unwrap).collect();
+        let expected = track::filter_of(flows.iter().map(|(key, flow)| (key, flow)));
         let filter = Array::<_, u32>::try_from(self.ebpf.map(names::FILTER).unwrap()).unwrap();
         let filter: Vec<u32> = filter.iter().map(Result::unwrap).collect();
         assert_eq!(filter, expected);
