@@ -8,9 +8,11 @@
 //! | `interfaces` | netlink | `attach`, by a bounded channel that it waits for |
 //! | `attach` | `interfaces` | the datapath |
 //! | `detect` | the datapath's events and edges | flows, findings, outputs |
+//! | `announce` | findings, by shared memory | the API server |
 //! | `manifests` or `kubernetes` | files or the API server | the identity store |
 //! | `admin` | the admin port | — |
 
+pub mod announce;
 mod attach;
 mod detect;
 mod start;
@@ -25,6 +27,7 @@ use std::{
 };
 
 use anyhow::{Context as _, Result, anyhow};
+use nix::time::{ClockId, clock_gettime};
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::mpsc,
@@ -32,7 +35,11 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::{attach::Attacher, detect::Detector};
+use self::{
+    announce::{Announcer, Pace},
+    attach::Attacher,
+    detect::Detector,
+};
 use crate::{
     admin::{Admin, Sources, flow_reader},
     cluster::{
@@ -41,13 +48,13 @@ use crate::{
     },
     config::{Config, Identities},
     coverage::Coverage,
-    datapath::Datapath,
+    datapath::{Datapath, ProgramRuns},
     findings::Rules,
     interfaces::Watcher,
     outputs::{
         lines::Lines,
         log::LineLog,
-        metrics::{Fill, KernelReading, Metrics},
+        metrics::{Fill, KernelReading, Metrics, Runs},
     },
     preflight::{self, Facts, Weight},
     readiness::{Heartbeat, Readiness},
@@ -172,6 +179,9 @@ async fn build(config: Config, datapath: Datapath) -> Result<(JoinSet<Ended>, Ca
         max_flows: _,
         max_edges: _,
         flow_idle: _,
+        finding_window,
+        kernel_statistics: _,
+        announce,
     } = config;
     let readiness = Readiness::default();
     let interfaces_ready = readiness.block("interfaces");
@@ -202,7 +212,7 @@ async fn build(config: Config, datapath: Datapath) -> Result<(JoinSet<Ended>, Ca
         metrics: Arc::clone(&metrics),
         readiness,
         heartbeat: heartbeat.clone(),
-        node: node_name,
+        node: node_name.clone(),
         store: store.clone(),
         coverage: coverage.clone(),
         watches: Arc::clone(&watches),
@@ -223,6 +233,7 @@ async fn build(config: Config, datapath: Datapath) -> Result<(JoinSet<Ended>, Ca
 
     let events = datapath.take_events().context("the kernel's events are taken already")?;
 
+    let mut announcer = None;
     match identities {
         Identities::None => {
             tracing::warn!("no --identities and no --manifests: findings name addresses, not pods");
@@ -250,6 +261,19 @@ async fn build(config: Config, datapath: Datapath) -> Result<(JoinSet<Ended>, Ca
             let source = KubernetesSource::new(access, store.clone(), trust_domain, Timing::default());
             metrics.watches(source.health()).context("register metrics")?;
             let _first = watches.set(source.health());
+            if announce.any() {
+                let writes = metrics.writes().context("register metrics")?;
+                let ours = Announcer::new(&node_name, announce, writes, monotonic()?);
+                announcer = Some(ours.clone());
+                let (writer, cancel) = (source.writer(), cancel.clone());
+                spawn(
+                    "announce",
+                    Box::pin(async move {
+                        ours.run(writer, Pace::default(), cancel).await;
+                        Ok(())
+                    }),
+                );
+            }
             let cancel = cancel.clone();
             spawn(
                 "kubernetes",
@@ -270,7 +294,18 @@ async fn build(config: Config, datapath: Datapath) -> Result<(JoinSet<Ended>, Ca
         Attacher::new(Arc::clone(&datapath), store.clone(), Arc::clone(&metrics), coverage.clone());
     spawn("attach", Box::pin(attacher.run(incoming, cancel.clone(), attached_ready)));
 
-    let detector = Detector::new(datapath, store, coverage, rules, log_flows, lines, metrics, heartbeat)?;
+    let detector = Detector::new(
+        datapath,
+        store,
+        coverage,
+        rules,
+        finding_window,
+        log_flows,
+        lines,
+        metrics,
+        heartbeat,
+        announcer,
+    )?;
     spawn("detect", Box::pin(detector.run(events, questions, cancel.clone())));
 
     Ok((tasks, cancel))
@@ -285,10 +320,30 @@ fn kernel_reading(datapath: &Datapath) -> KernelReading {
         .ok();
     let fill = datapath.fill();
     let map = |entries: u32, capacity: u32| Fill { entries: entries.into(), capacity: capacity.into() };
+    let programs = datapath
+        .runs()
+        .inspect_err(|error| tracing::warn!(%error, "the programs' runs cannot be read"))
+        .unwrap_or_default();
     KernelReading {
         counters,
+        programs: programs
+            .into_iter()
+            .map(|(name, ProgramRuns { time, count })| (name, Runs { time, count }))
+            .collect(),
         maps: vec![("flows", map(fill.flows, fill.max_flows)), ("edges", map(fill.edges, fill.max_edges))],
     }
+}
+
+/// The kernel's time, in nanoseconds: that of `bpf_ktime_get_ns`.
+fn monotonic() -> Result<u64> {
+    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).context("read the clock")?;
+    let (seconds, ns) = (u64::try_from(time.tv_sec())?, u64::try_from(time.tv_nsec())?);
+    Ok(seconds.saturating_mul(1_000_000_000).saturating_add(ns))
+}
+
+/// The kernel's time where nothing hangs on it: without a clock, waits end at once.
+fn monotonic_or_zero() -> u64 {
+    monotonic().unwrap_or(0)
 }
 
 /// An error with its causes on one line.

@@ -160,6 +160,45 @@ pub struct RunArgs {
     #[arg(long, env = "PLAINSIGHT_REPORT_OTHER_PLAINTEXT", help_heading = "What to report")]
     pub report_other_plaintext: bool,
 
+    /// Seconds after the last of its traffic for which a finding stands
+    ///
+    /// What stands is in `plainsight_findings_active`, which alerts go by: a remedy shows after this time. A
+    /// pair that speaks less often than this shows as coming and going.
+    #[arg(
+        long,
+        value_name = "SECONDS",
+        default_value = "600",
+        env = "PLAINSIGHT_FINDING_WINDOW",
+        help_heading = "What to report"
+    )]
+    pub finding_window: NonZeroU32,
+
+    /// Have the kernel measure each run of the programs, for `plainsight_program_run_seconds_total`
+    ///
+    /// It costs each run of every eBPF program on the node two looks at the clock, and takes CAP_SYS_ADMIN.
+    /// Without this the metric is there where `sysctl kernel.bpf_stats_enabled` is 1.
+    #[arg(long, env = "PLAINSIGHT_KERNEL_STATISTICS", help_heading = "What to report")]
+    pub kernel_statistics: bool,
+
+    /// Write a Kubernetes Event on the pod of each finding [default: on in a cluster, off elsewhere]
+    ///
+    /// Needs --identities kubernetes, and `create` and `patch` on events.events.k8s.io. Each node writes of its
+    /// own pods. Repetitions raise the count of the Event's series; rates are limited.
+    #[arg(
+        long,
+        value_name = "on|off",
+        env = "PLAINSIGHT_KUBERNETES_EVENTS",
+        help_heading = "What to report"
+    )]
+    pub kubernetes_events: Option<Switch>,
+
+    /// Keep a PolicyReport of what stands for each pod [default: on in a cluster, off elsewhere]
+    ///
+    /// Needs --identities kubernetes; written where the CRD is installed: policyreports.wgpolicyk8s.io, or
+    /// reports.openreports.io. A report goes with its last finding, and with its pod.
+    #[arg(long, value_name = "on|off", env = "PLAINSIGHT_POLICY_REPORTS", help_heading = "What to report")]
+    pub policy_reports: Option<Switch>,
+
     /// Address of /metrics, /healthz, /readyz, and of /api/v1 for clients on this node
     ///
     /// An IPv6-only cluster wants `[::]:9464`. Nothing can be changed through it.
@@ -423,6 +462,15 @@ pub enum IdentitySource {
     Kubernetes,
     /// Files.
     Manifests,
+}
+
+/// Whether something is done.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum Switch {
+    /// It is.
+    On,
+    /// It is not.
+    Off,
 }
 
 /// How the log is written.

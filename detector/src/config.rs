@@ -3,7 +3,8 @@
 use std::{fs, io, net::SocketAddr, num::NonZeroU32, path::PathBuf, time::Duration};
 
 use crate::{
-    args::{IdentitySource, LogFormat, ReplayArgs, RunArgs},
+    app::announce::Kinds,
+    args::{IdentitySource, LogFormat, ReplayArgs, RunArgs, Switch},
     cluster::kubernetes::Access,
     findings::Rules,
     interfaces::Select,
@@ -29,6 +30,10 @@ pub struct Config {
     pub log_flows: bool,
     /// Whether plaintext of no special kind is a finding.
     pub report_other_plaintext: bool,
+    /// How long after the last of its traffic a finding stands.
+    pub finding_window: Duration,
+    /// Whether the kernel is asked to measure the programs' runs.
+    pub kernel_statistics: bool,
     /// Address of the admin port.
     pub listen: SocketAddr,
     /// What is logged.
@@ -47,6 +52,8 @@ pub struct Config {
     pub max_edges: u32,
     /// After how long an idle flow is dropped.
     pub flow_idle: Duration,
+    /// What is written to Kubernetes.
+    pub announce: Kinds,
 }
 
 /// Where links and maps are pinned if nothing else is said.
@@ -102,6 +109,9 @@ pub enum ConfigError {
     /// A way to the API server is named, and identities are to come from elsewhere.
     #[error("--kubeconfig and --context do not go with manifests")]
     KubeconfigUnused,
+    /// Something is to be written to Kubernetes, and identities come from elsewhere.
+    #[error("--kubernetes-events on and --policy-reports on need --identities kubernetes")]
+    NothingToWriteTo,
     /// The log filter cannot be parsed.
     #[error("--log {filter:?}")]
     Log {
@@ -132,6 +142,10 @@ impl TryFrom<RunArgs> for Config {
             trust_domain,
             log_flows,
             report_other_plaintext,
+            finding_window,
+            kernel_statistics,
+            kubernetes_events,
+            policy_reports,
             listen,
             log,
             log_format,
@@ -145,6 +159,7 @@ impl TryFrom<RunArgs> for Config {
         let trust_domain = trust_domain.map(checked_trust_domain).transpose()?;
         let in_cluster = std::env::var_os("KUBERNETES_SERVICE_HOST").is_some();
         let identities = identities_from(identities, manifests, kubeconfig, context, in_cluster)?;
+        let announce = announced(kubernetes_events, policy_reports, &identities)?;
         if let Err(source) = log.parse::<tracing_subscriber::filter::Targets>() {
             return Err(ConfigError::Log { filter: log, source });
         }
@@ -164,6 +179,8 @@ impl TryFrom<RunArgs> for Config {
             trust_domain,
             log_flows,
             report_other_plaintext,
+            finding_window: Duration::from_secs(finding_window.get().into()),
+            kernel_statistics,
             listen,
             log,
             log_format,
@@ -173,6 +190,7 @@ impl TryFrom<RunArgs> for Config {
             max_flows,
             max_edges,
             flow_idle: Duration::from_secs(flow_idle.get().into()),
+            announce,
         })
     }
 }
@@ -245,6 +263,22 @@ fn identities_from(
     }
 }
 
+/// What is written to Kubernetes: by default all in a cluster. Whoever watches one from outside did not ask to
+/// write into it.
+fn announced(
+    events: Option<Switch>,
+    reports: Option<Switch>,
+    identities: &Identities,
+) -> Result<Kinds, ConfigError> {
+    let in_cluster = matches!(identities, Identities::Kubernetes(Access::InCluster));
+    let on = |switch: Option<Switch>| switch.map_or(in_cluster, |switch| switch == Switch::On);
+    let kinds = Kinds { events: on(events), reports: on(reports) };
+    if kinds.any() && !matches!(identities, Identities::Kubernetes(_)) {
+        return Err(ConfigError::NothingToWriteTo);
+    }
+    Ok(kinds)
+}
+
 #[expect(
     clippy::cast_possible_truncation,
     clippy::cast_sign_loss,
@@ -262,9 +296,10 @@ mod tests {
     use clap::Parser as _;
     use detector_ebpf::budget::Budget;
 
-    use super::{Config, ConfigError, Identities, identities_from};
+    use super::{Config, ConfigError, Identities, announced, identities_from};
     use crate::{
-        args::{Cli, Command, IdentitySource},
+        app::announce::Kinds,
+        args::{Cli, Command, IdentitySource, Switch},
         cluster::kubernetes::Access,
     };
 
@@ -319,6 +354,21 @@ mod tests {
         assert!(from(kubernetes, files(), None, None, true).is_err());
         assert!(from(Some(IdentitySource::Manifests), vec![], None, None, true).is_err());
         assert!(from(None, files(), Some("k"), None, true).is_err());
+    }
+
+    #[test]
+    fn writing_to_a_cluster_is_for_those_who_are_in_it_or_say_so() {
+        let inside = Identities::Kubernetes(Access::InCluster);
+        let outside = Identities::Kubernetes(Access::Kubeconfig { path: None, context: None });
+        let both = Kinds { events: true, reports: true };
+        let of = |events, reports, identities| announced(events, reports, identities).ok();
+        assert_eq!(of(None, None, &inside), Some(both));
+        assert_eq!(of(Some(Switch::Off), None, &inside), Some(Kinds { events: false, ..both }));
+        assert_eq!(of(None, None, &outside), Some(Kinds::default()));
+        assert_eq!(of(Some(Switch::On), Some(Switch::On), &outside), Some(both));
+        assert_eq!(of(None, None, &Identities::None), Some(Kinds::default()));
+        assert_eq!(of(Some(Switch::On), None, &Identities::None), None);
+        assert_eq!(of(None, Some(Switch::On), &Identities::Manifests(vec![])), None);
     }
 
     #[test]

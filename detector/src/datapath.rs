@@ -9,6 +9,7 @@ mod load;
 mod maps;
 mod pins;
 mod query;
+mod runs;
 mod takeover;
 
 use std::{
@@ -34,6 +35,7 @@ pub use self::{
     events::Events,
     load::{LoadError, OBJECT},
     pins::{Pins, PinsError, Removed},
+    runs::ProgramRuns,
     takeover::{Inheritance, Takeover},
 };
 
@@ -52,6 +54,8 @@ pub struct DatapathConfig {
     pub scan_window: u32,
     /// Silence after which a flow is removed.
     pub idle: Duration,
+    /// Whether the kernel is asked to measure the programs' runs.
+    pub statistics: bool,
 }
 
 /// The programs, their maps and where they are attached.
@@ -69,6 +73,8 @@ pub struct Datapath {
     /// Entries of the maps when they were last read: a scrape must not read them again.
     flows: AtomicU32,
     edges: AtomicU32,
+    /// Held, so that the kernel measures the programs' runs.
+    _statistics: Option<runs::Statistics>,
 }
 
 /// How an interface is observed.
@@ -117,6 +123,15 @@ pub enum ReadError {
         #[source]
         source: ProgramError,
     },
+    /// The kernel refused to tell of a program.
+    #[error("ask for the runs of program {name}")]
+    Runs {
+        /// The program.
+        name: &'static str,
+        /// Why.
+        #[source]
+        source: ProgramError,
+    },
     /// The clock could not be read.
     #[error("read the monotonic clock")]
     Clock(#[source] io::Error),
@@ -158,6 +173,7 @@ impl Datapath {
             config: *config,
             flows: AtomicU32::new(0),
             edges: AtomicU32::new(0),
+            _statistics: config.statistics.then(runs::Statistics::start).flatten(),
         }
     }
 
@@ -255,6 +271,15 @@ impl Datapath {
     /// The kernel refuses to read the map.
     pub fn counters(&self) -> Result<[u64; Counter::COUNT as usize], ReadError> {
         maps::counters(&self.ebpf())
+    }
+
+    /// How often each program has run and how long that took; nothing where the kernel keeps no statistics.
+    ///
+    /// # Errors
+    ///
+    /// The kernel does not say.
+    pub fn runs(&self) -> Result<Vec<(&'static str, ProgramRuns)>, ReadError> {
+        runs::read(&self.ebpf())
     }
 
     /// Removes idle flows; answers how many. To be called every few seconds.

@@ -13,6 +13,7 @@ mod ledger;
 mod plaintext;
 pub(crate) mod posture;
 mod source;
+mod standing;
 mod tls;
 
 use detector_ebpf::{
@@ -23,6 +24,7 @@ use detector_ebpf::{
 pub use self::{
     catalogue::{FindingId, Severity},
     ledger::Ledger,
+    standing::{Board, Standing},
 };
 use crate::{
     flows::{End, Flow, Timestamp},
@@ -120,6 +122,13 @@ fn except(flow: &Flow, policy: &PolicyView, findings: &mut Vec<Finding>) {
 fn day(time: Timestamp) -> String {
     jiff::Timestamp::from_nanosecond(time.0.into())
         .map_or_else(|_out_of_range| "the end of time".to_owned(), |time| format!("{time:.0}"))
+}
+
+/// Whether a flow is plaintext of which a change of policy takes notice: a mesh lets the kubelet's probes in,
+/// and leaves its proxy's own ports alone.
+#[must_use]
+pub fn is_plaintext_traffic(flow: &Flow) -> bool {
+    flow.verdict == Verdict::Plaintext && !is_probe(flow) && !is_the_meshs_own(flow)
 }
 
 /// A kubelet's probe. The `User-Agent` alone proves nothing, for anybody can send it: it must come from a

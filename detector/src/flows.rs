@@ -194,7 +194,14 @@ impl Flows {
             let unreported = std::mem::take(&mut state.unreported) && !told.contains(id);
             if let (true, Some(flow)) = (unreported, &state.told) {
                 let flow = Flow::clone(flow);
-                updates.push(Update { id: *id, flow, new_connections: 0, news: News::Count, report: true });
+                updates.push(Update {
+                    id: *id,
+                    flow,
+                    new_connections: 0,
+                    new_with_credentials: 0,
+                    news: News::Count,
+                    report: true,
+                });
             }
         }
         updates
@@ -442,13 +449,14 @@ impl Flows {
             Some(_) => News::Count,
         };
         let new_connections = flow.connections - before.map_or(0, |flow| flow.connections);
+        let new_with_credentials = flow.with_credentials - before.map_or(0, |flow| flow.with_credentials);
         let report = news != News::Count || now.saturating_sub(state.reported_ns) >= Self::REPORT;
         if report {
             state.reported_ns = now;
         }
         state.unreported = !report;
         state.told = Some(Arc::new(flow.clone()));
-        Some(Update { id, flow, new_connections, news, report })
+        Some(Update { id, flow, new_connections, new_with_credentials, news, report })
     }
 
     /// Whether a flow is only what sampling has met of connections that are told already: a TLS record in

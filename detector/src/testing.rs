@@ -14,6 +14,7 @@ use crate::{
         Labels, Mesh, Selector, Workload, WorkloadKind,
         objects::{Name, Pod, PodTemplate, Service, ServicePort, TargetPort},
     },
+    findings::{Finding, FindingId, Severity},
     flows::{End, Flow, Timestamp, TlsNames, TlsSeen},
 };
 
@@ -98,5 +99,43 @@ pub(crate) fn flow(client: &str) -> Flow {
         refused: 0,
         first_seen: Timestamp(1_795_500_000_000_000_000),
         last_seen: Timestamp(1_795_500_001_234_567_890),
+    }
+}
+
+/// Plaintext MCP from pod `mcp/client` to pod `mcp/tools` on port 8000.
+pub(crate) fn mcp_flow() -> Flow {
+    let end = |name: &str, address: &str| {
+        let uid = if name == "tools" { "11111111-2222-4333-8444-555555555555" } else { name };
+        let pod = Pod { uid: uid.into(), ..pod("mcp", name, &[address]) };
+        End::Pod { pod: pod.into(), address: ip(address) }
+    };
+    Flow {
+        client: end("client", "10.244.0.2"),
+        server: end("tools", "10.244.0.3"),
+        port: 8000,
+        verdict: Verdict::Plaintext,
+        protocol: Protocol::Mcp,
+        evidence: Evidence::HTTP_REQUEST,
+        methods: Methods::default(),
+        tls: TlsNames::default(),
+        offered: TlsSeen::default(),
+        connections: 1,
+        with_credentials: 0,
+        answered: 1,
+        refused: 0,
+        first_seen: Timestamp(1_000_000_000),
+        last_seen: Timestamp(2_000_000_000),
+    }
+}
+
+/// A finding of a flow.
+pub(crate) fn finding(flow: Flow) -> Finding {
+    Finding {
+        id: FindingId::PlaintextMcp,
+        severity: Severity::High,
+        flow,
+        why: "why it matters".to_owned(),
+        fix: "# Do this.\nkind: Thing\n".to_owned(),
+        decided_by: None,
     }
 }

@@ -1,8 +1,10 @@
-//! Owns a double of the Kubernetes API server: what a watching client sees of one, over plain HTTP or TLS.
+//! Owns a double of the Kubernetes API server: what a watching and writing client sees of one, over plain HTTP or
+//! TLS.
 //!
 //! It answers as the recorded server does: lists whole and in pages, lists from the cache, watches with
 //! bookmarks, streaming lists, metadata-only forms, `410 Gone` in a list and inside a watch, and the refusals
-//! of authentication and RBAC. Objects change while it runs, faults come and go, and what it sent is counted.
+//! of authentication and RBAC. It takes writes (create, merge patch, server-side apply, delete) and holds Events and
+//! reports to what the real one holds them to. Objects change while it runs, faults come and go, and what it sent is counted.
 //! It runs on a thread of its own, so that a test needs no runtime; dropping it ends everything.
 
 mod answer;
@@ -11,7 +13,9 @@ mod fault;
 mod objects;
 mod request;
 mod serve;
+mod validate;
 mod watch;
+mod write;
 
 use std::{
     collections::BTreeMap,
@@ -212,6 +216,18 @@ impl ApiServer {
         };
         self.shared.changed.send_replace(version);
         gone
+    }
+
+    /// The objects of `resource`, such as `events.events.k8s.io`, in the order of their names.
+    #[must_use]
+    pub fn objects(&self, resource: &str) -> Vec<Value> {
+        let mut state = self.shared.state();
+        let found = state.objects.collection(resource);
+        found
+            .into_iter()
+            .flat_map(|found| found.objects.values())
+            .map(|object| Value::Object(object.value.clone()))
+            .collect()
     }
 
     /// Installs a resource, as a CRD does.

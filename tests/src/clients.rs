@@ -271,8 +271,8 @@ impl Certificate {
     }
 }
 
-/// Where the SDKs are installed: `PLAINSIGHT_TOOLS`, or `tools` in the target folder of this build.
-fn tools() -> Result<PathBuf> {
+/// Where set-up installs things: `PLAINSIGHT_TOOLS`, or `tools` in the target folder of this build.
+pub(crate) fn tools() -> Result<PathBuf> {
     if let Some(path) = env::var_os("PLAINSIGHT_TOOLS") {
         return Ok(path.into());
     }

@@ -14,6 +14,7 @@ pub mod netns;
 pub mod node;
 pub mod pcap;
 pub mod process;
+pub mod prometheus;
 pub mod record;
 pub mod scenario;
 pub mod wait;

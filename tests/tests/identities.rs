@@ -95,6 +95,7 @@ fn the_daemon_names_pods_of_the_api_and_accounts_for_each() {
         budget_ns_per_ms: 1,
         scan_window: 256,
         idle: WORD,
+        statistics: false,
     })
     .unwrap();
     let attached = node.netns().run(|| Ok(rival.attach(if_nametoindex(name.as_str())?, &name)?)).unwrap();

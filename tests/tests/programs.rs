@@ -11,6 +11,8 @@
 mod compare;
 #[path = "programs/kernel.rs"]
 mod kernel;
+#[path = "programs/lengths.rs"]
+mod lengths;
 #[path = "programs/table.rs"]
 mod table;
 
@@ -95,6 +97,42 @@ fn every_frame_of_the_table_gives_in_the_kernel_what_it_gives_on_the_host() {
         }
         kernel.assert_filter_is_exact();
     }
+}
+
+#[test]
+fn every_length_that_a_header_can_claim_gives_in_the_kernel_what_it_gives_on_the_host() {
+    if !netns::require_root() {
+        return;
+    }
+    let mut kernel = Kernel::load(0);
+    let groups = lengths::groups();
+    for group in &groups {
+        let host = on_host(&group.frames, 0);
+        if group.verdict {
+            assert_eq!(host.edges.len(), 1, "{}: {host:?}", group.name);
+        }
+        compare(&mut kernel, &group.frames, 0, &group.name);
+    }
+    let followed = groups.iter().filter(|group| group.verdict).count();
+    println!("{} kinds of headers, {followed} of them true", groups.len());
+    kernel.assert_filter_is_exact();
+}
+
+#[test]
+fn a_frame_that_is_cut_at_any_byte_gives_in_the_kernel_what_it_gives_on_the_host() {
+    if !netns::require_root() {
+        return;
+    }
+    // Sampled, so that every frame whose headers are whole is looked into.
+    let mut kernel = Kernel::load(u32::MAX);
+    for group in lengths::cut() {
+        for (frame, from_pod) in &group.frames {
+            let name = format!("{} ({} bytes)", group.name, frame.len());
+            compare(&mut kernel, &[(frame.clone(), *from_pod)], u32::MAX, &name);
+        }
+        compare(&mut kernel, &group.frames, u32::MAX, &group.name);
+    }
+    kernel.assert_filter_is_exact();
 }
 
 #[test]

@@ -41,6 +41,7 @@ fn config() -> DatapathConfig {
         budget_ns_per_ms: 20_000,
         scan_window: 4096,
         idle: Duration::from_secs(300),
+        statistics: false,
     }
 }
 

@@ -13,6 +13,7 @@ mod apt;
 mod bpf_linker;
 mod node;
 mod programs;
+mod prometheus;
 mod python;
 mod rust_src;
 
@@ -32,7 +33,7 @@ enum Done {
 const EBPF: [Concern; 2] = [rust_src::ensure, bpf_linker::ensure];
 
 /// What the demo and the tests run; the programs first, for the others use them.
-const RUN: [Concern; 3] = [programs::ensure, python::ensure, node::ensure];
+const RUN: [Concern; 4] = [programs::ensure, python::ensure, node::ensure, prometheus::ensure];
 
 /// Gets everything.
 pub(crate) fn ensure(workspace: &Workspace) -> Result<()> {

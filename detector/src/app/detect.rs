@@ -15,20 +15,19 @@ use detector_ebpf::{
     edge::{EdgeKey, EdgeValue},
     event::{Event, Record},
 };
-use nix::time::{ClockId, clock_gettime};
 use tokio::{
     sync::mpsc,
     time::{Instant, MissedTickBehavior, interval},
 };
 use tokio_util::sync::CancellationToken;
 
-use super::GRACE;
+use super::{GRACE, announce::Announcer, monotonic, monotonic_or_zero};
 use crate::{
     admin::FlowsQuestion,
     cluster::{Holder, SharedStore, Store},
     coverage::Coverage,
     datapath::{Datapath, Events},
-    findings::{Ledger, Rules, evaluate},
+    findings::{Board, Ledger, Rules, evaluate},
     flows::{Clock, Flows, Update},
     outputs::{log::LineLog, metrics::Metrics},
     policy::PolicyView,
@@ -41,16 +40,21 @@ pub(super) struct Detector {
     coverage: Coverage,
     flows: Flows,
     ledger: Ledger,
+    board: Board,
+    clock: Clock,
+    finding_window: Duration,
     rules: Rules,
     log_flows: bool,
     lines: LineLog,
     metrics: Arc<Metrics>,
     heartbeat: Heartbeat,
+    announcer: Option<Announcer>,
 }
 
 impl Detector {
     const SNAPSHOT: Duration = Duration::from_secs(1);
     const EXPIRE: Duration = Duration::from_secs(5);
+    const SWEEP: Duration = Duration::from_secs(60);
 
     #[expect(clippy::too_many_arguments, reason = "the loop is where all parts meet")]
     pub(super) fn new(
@@ -58,10 +62,12 @@ impl Detector {
         store: SharedStore,
         coverage: Coverage,
         rules: Rules,
+        finding_window: Duration,
         log_flows: bool,
         lines: LineLog,
         metrics: Arc<Metrics>,
         heartbeat: Heartbeat,
+        announcer: Option<Announcer>,
     ) -> Result<Self> {
         let wall = SystemTime::now().duration_since(UNIX_EPOCH).context("the clock is before 1970")?;
         let wall = u64::try_from(wall.as_nanos()).context("the clock is past 2500")?;
@@ -72,11 +78,15 @@ impl Detector {
             coverage,
             flows: Flows::new(clock),
             ledger: Ledger::default(),
+            board: Board::default(),
+            clock,
+            finding_window,
             rules,
             log_flows,
             lines,
             metrics,
             heartbeat,
+            announcer,
         })
     }
 
@@ -90,6 +100,8 @@ impl Detector {
         snapshot.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut expire = interval(Self::EXPIRE);
         expire.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut sweep = interval(Self::SWEEP);
+        sweep.set_missed_tick_behavior(MissedTickBehavior::Delay);
         let mut batch: Vec<Record> = Vec::new();
         loop {
             let now = monotonic()?;
@@ -107,6 +119,10 @@ impl Detector {
                 _ = expire.tick() => {
                     tokio::task::block_in_place(|| self.datapath.expire()).context("drop idle flows")?;
                 }
+                _ = sweep.tick() => {
+                    let store = self.store.read();
+                    tokio::task::block_in_place(|| self.metrics.sweep(store.pods()));
+                }
                 Some(asked) = questions.recv() => {
                     // References only; whoever has gone meanwhile needs no answer.
                     let told = self.flows.told().map(|(id, flow)| (id, Arc::clone(flow)));
@@ -115,12 +131,12 @@ impl Detector {
                 () = sleep_until(settle) => {}
             }
             let updates = self.flows.settle(&self.store.read(), monotonic()?);
-            self.publish(updates);
+            self.publish(updates)?;
         }
         // What is in the map now is the last that will be known.
         self.snapshot()?;
         let updates = self.flows.finish(&self.store.read(), monotonic()?);
-        self.publish(updates);
+        self.publish(updates)?;
         let Self { lines, .. } = self;
         tokio::task::block_in_place(|| lines.finish(GRACE / 2));
         Ok(())
@@ -154,13 +170,18 @@ impl Detector {
             }
         }
         self.ledger.retain(|id| self.flows.contains(id));
-        self.metrics.active(&self.ledger.active());
+        if let Some(announcer) = &self.announcer {
+            let store = self.store.read();
+            announcer.retain(|id| self.flows.contains(id), |uid| store.pod(uid).is_some(), monotonic()?);
+        }
+        self.board.retain(|id| self.flows.contains(id));
+        self.tell_standing()?;
         self.metrics.flows(self.flows.len());
         self.metrics.identities(self.store.read().census());
         Ok(())
     }
 
-    fn publish(&mut self, updates: Vec<Update>) {
+    fn publish(&mut self, updates: Vec<Update>) -> Result<()> {
         let mut told = false;
         for update in updates {
             self.metrics.flow(&update);
@@ -169,6 +190,10 @@ impl Detector {
             }
             let policy = PolicyView::of(&self.store.read(), &update.flow);
             let findings = evaluate(&update.flow, &policy, self.rules);
+            self.board.note(update.id, &update.flow, &findings);
+            if let Some(announcer) = &self.announcer {
+                announcer.found(update.id, update.new_connections, &findings, monotonic_or_zero());
+            }
             for finding in self.ledger.news(update.id, findings) {
                 self.metrics.finding(finding.id, finding.severity);
                 self.lines.finding(&finding);
@@ -176,8 +201,15 @@ impl Detector {
             }
         }
         if told {
-            self.metrics.active(&self.ledger.active());
+            self.tell_standing()?;
         }
+        Ok(())
+    }
+
+    fn tell_standing(&self) -> Result<()> {
+        let now = self.clock.wall(monotonic()?);
+        self.metrics.standing(&self.board.standing(now, self.finding_window));
+        Ok(())
     }
 }
 
@@ -200,11 +232,4 @@ async fn sleep_until(at: Option<Instant>) {
         Some(at) => tokio::time::sleep_until(at).await,
         None => std::future::pending().await,
     }
-}
-
-/// The kernel's time, in nanoseconds: that of `bpf_ktime_get_ns`.
-fn monotonic() -> Result<u64> {
-    let time = clock_gettime(ClockId::CLOCK_MONOTONIC).context("read the clock")?;
-    let (seconds, ns) = (u64::try_from(time.tv_sec())?, u64::try_from(time.tv_nsec())?);
-    Ok(seconds.saturating_mul(1_000_000_000).saturating_add(ns))
 }

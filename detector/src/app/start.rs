@@ -44,6 +44,7 @@ pub(super) fn load(config: &Config) -> Result<Datapath> {
         budget_ns_per_ms: config.budget_ns_per_ms,
         scan_window: config.scan_window,
         idle: config.flow_idle,
+        statistics: config.kernel_statistics,
     };
     let loaded = match pins {
         Some(pins) => Datapath::take_over(&config, pins),

@@ -14,6 +14,7 @@ mod request;
 mod resource;
 mod sink;
 mod watch;
+mod write;
 
 use std::{sync::Arc, time::Duration};
 
@@ -23,9 +24,11 @@ use tokio_util::sync::CancellationToken;
 use self::{access::Connection, request::ConfigMap, watch::Watch};
 pub use self::{
     access::{Access, AccessError},
+    backoff::Backoff,
     health::{Health, ResourceHealth, ResourceState},
     resource::Resource,
     sink::{Sink, StoreSink},
+    write::{WriteError, Writer, Written},
 };
 use super::{identity, identity::TrustDomain, store::SharedStore};
 use crate::readiness::BlockReady;
@@ -109,6 +112,12 @@ impl KubernetesSource {
     pub fn watch(&mut self, resource: Resource, sink: Box<dyn Sink>) {
         let health = self.health.add(&resource.full_name());
         self.watches.push(Planned { resource: Arc::new(resource), sink, health });
+    }
+
+    /// What writes over the same connection.
+    #[must_use]
+    pub fn writer(&self) -> Writer {
+        Writer::new(self.connection.clone(), self.timing.silence)
     }
 
     /// How the watches do.

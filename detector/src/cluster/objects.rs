@@ -149,6 +149,22 @@ impl From<String> for Uid {
     }
 }
 
+/// The UUID, as the API server gave it; of any other text, what stands for it.
+impl std::fmt::Display for Uid {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        let [high, low] = self.0;
+        write!(
+            f,
+            "{:08x}-{:04x}-{:04x}-{:04x}-{:012x}",
+            high >> 32,
+            high >> 16 & 0xffff,
+            high & 0xffff,
+            low >> 48,
+            low & 0xffff_ffff_ffff
+        )
+    }
+}
+
 /// A pod, as far as identities and policy need it. What it shares with its siblings is reached through it:
 /// `pod.labels` is the template's.
 #[derive(Clone, Debug, PartialEq, Eq)]

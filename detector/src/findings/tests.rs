@@ -1,6 +1,6 @@
 //! Findings from flows.
 
-use std::sync::Arc;
+use std::{sync::Arc, time::Duration};
 
 use detector_ebpf::{
     evidence::Evidence,
@@ -8,13 +8,13 @@ use detector_ebpf::{
     verdict::{Protocol, Verdict},
 };
 
-use super::{Finding, FindingId, Ledger, Rules, Severity, evaluate};
+use super::{Board, Finding, FindingId, Ledger, Rules, Severity, evaluate, is_plaintext_traffic};
 use crate::{
     cluster::{
         Labels, Selector, Store,
         objects::{ExpectedSources, Name, Object},
     },
-    flows::{Clock, End, Flow, Flows, Timestamp, TlsNames, TlsSeen},
+    flows::{Clock, End, Flow, FlowId, Flows, Timestamp, TlsNames, TlsSeen},
     policy::{Answer, Kind, MeshKind, ObjectKey, PodMesh, PolicyView, Ruling},
     testing,
 };
@@ -197,6 +197,50 @@ fn a_repetition_is_silent_and_a_change_is_news() {
     );
     ledger.retain(|_| false);
     assert!(ledger.active().is_empty());
+}
+
+#[test]
+fn a_finding_stands_while_its_traffic_goes_on_once_for_a_pair_and_a_port() {
+    let mcp = Flow {
+        last_seen: Timestamp(5_000_000_000_000),
+        ..flow(Protocol::Mcp, Evidence::AUTH_BEARER.or(Evidence::ANSWERED))
+    };
+    let poorer = Flow { evidence: Evidence::MCP_METHOD, ..mcp.clone() };
+    let said = |flow: &Flow| evaluate(flow, &no_policy(), Rules::default());
+    let mut board = Board::default();
+    let standing = |board: &Board, seconds: u64| {
+        let now = Timestamp(mcp.last_seen.0 + seconds * 1_000_000_000);
+        let standing = board.standing(now, Duration::from_secs(600));
+        standing.iter().map(|finding| (finding.id, finding.severity)).collect::<Vec<_>>()
+    };
+    let critical = [(FindingId::PlaintextMcp, Severity::Critical)];
+    board.note(FlowId::of(1), &poorer, &said(&poorer));
+    board.note(FlowId::of(2), &mcp, &said(&mcp));
+    board.note(FlowId::of(3), &poorer, &said(&poorer));
+    assert_eq!(standing(&board, 0), critical, "the worst of three flows of one pair and port");
+    board.note(FlowId::of(4), &Flow { port: 9000, ..poorer.clone() }, &said(&poorer));
+    assert_eq!(standing(&board, 0).len(), 2);
+    board.note(FlowId::of(4), &poorer, &[]);
+    assert_eq!(standing(&board, 600), critical);
+    assert_eq!(standing(&board, 601), [], "its traffic has ended");
+    board.retain(|id| id == FlowId::of(1));
+    assert_eq!(standing(&board, 0), [(FindingId::PlaintextMcp, Severity::Medium)]);
+}
+
+#[test]
+fn plaintext_traffic_is_what_a_mesh_would_refuse_and_neither_probes_nor_the_proxys_ports() {
+    assert!(is_plaintext_traffic(&flow(Protocol::Http1, Evidence::HTTP_REQUEST)));
+    assert!(!is_plaintext_traffic(&tls()));
+    let kubelet = End::Node { name: "node1".into(), address: testing::ip("192.0.2.10") };
+    let probe = Flow { client: kubelet, ..flow(Protocol::Http1, Evidence::KUBE_PROBE) };
+    assert!(!is_plaintext_traffic(&probe));
+    let mut server = testing::pod("mcp", "tools", &["10.244.0.9"]);
+    let proxy = PodMesh::once_in(MeshKind::Istio, &server.labels, &Labels::default());
+    Arc::make_mut(&mut server.template).proxy = proxy.into();
+    let server = End::Pod { pod: server.into(), address: testing::ip("10.244.0.9") };
+    let to = |port| Flow { server: server.clone(), port, ..flow(Protocol::Http1, Evidence::NONE) };
+    assert!(is_plaintext_traffic(&to(8080)));
+    assert!(!is_plaintext_traffic(&to(15_020)));
 }
 
 #[test]

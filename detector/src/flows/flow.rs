@@ -95,6 +95,8 @@ pub struct Update {
     pub flow: Flow,
     /// Connections since it was last told.
     pub new_connections: u64,
+    /// Those of them that carried credentials in clear, and earlier ones that turned out to.
+    pub new_with_credentials: u64,
     /// What is new about it.
     pub news: News,
     /// Whether it is worth a line in a log: counts alone are every [`super::Flows::REPORT`] at most.

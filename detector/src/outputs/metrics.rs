@@ -4,11 +4,15 @@
 //! of the cluster behind a cap, past which everything is counted under `overflow`. Never an address or a port.
 
 mod capped;
+mod catalogue;
 mod kernel;
+mod labels;
+mod process;
 mod watches;
+mod writes;
 
 use std::{
-    collections::HashMap,
+    collections::{HashMap, HashSet},
     sync::{
         Arc,
         atomic::{AtomicU64, Ordering},
@@ -16,20 +20,26 @@ use std::{
 };
 
 use prometheus::{
-    Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry, TextEncoder,
+    Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder, core::Collector,
 };
 
-pub use self::kernel::{Fill, KernelReading};
 use self::{
-    capped::{Capped, Labels},
+    capped::{Capped, Labels, Vector},
     kernel::KernelCollector,
+    labels::{ConnectionLabels, CredentialLabels, DestinationLabels, FindingLabels, WorkloadName},
+    process::ProcessCollector,
     watches::WatchCollector,
 };
+pub use self::{
+    catalogue::{FAMILIES, Family, Kind},
+    kernel::{Fill, KernelReading, Runs},
+    writes::Writes,
+};
 use crate::{
-    cluster::{Census, kubernetes::Health},
+    cluster::{Census, kubernetes::Health, objects::Pod},
     coverage::{PodCoverage, Reason},
-    findings::{FindingId, Severity},
-    flows::{End, Update},
+    findings::{FindingId, Severity, Standing, is_plaintext_traffic},
+    flows::Update,
 };
 
 /// Which hook of an interface the programs sit on.
@@ -45,7 +55,10 @@ pub enum Hook {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
-    connections: Capped<ConnectionLabels>,
+    connections: Capped<ConnectionLabels, IntCounterVec>,
+    credentials: Capped<CredentialLabels, IntCounterVec>,
+    last_plaintext: Capped<DestinationLabels, IntGaugeVec>,
+    workload_active: Capped<FindingLabels, IntGaugeVec>,
     findings: IntCounterVec,
     active: IntGaugeVec,
     interfaces: IntGaugeVec,
@@ -72,77 +85,30 @@ impl Metrics {
         lines_lost: Arc<AtomicU64>,
     ) -> Result<Self, prometheus::Error> {
         let registry = Registry::new();
+        let overflow = registered(&registry, catalogue::OVERFLOW.counters()?)?;
         let metrics = Self {
-            connections: Capped::new(
-                "plainsight_connections_total",
-                "Connections by what they are and who is at either end.",
-                Self::MAX_SERIES,
-                &registry,
-            )?,
-            findings: counters(
-                &registry,
-                "plainsight_findings_total",
-                "Findings told, each again when it gets worse or has new evidence.",
-                &["id", "severity"],
-            )?,
-            active: gauges(
-                &registry,
-                "plainsight_findings_active",
-                "Findings that stand, by id and severity.",
-                &["id", "severity"],
-            )?,
-            interfaces: gauges(
-                &registry,
-                "plainsight_interfaces_attached",
-                "Pod interfaces that are observed, by hook.",
-                &["hook"],
-            )?,
-            attach_failures: counter(
-                &registry,
-                "plainsight_interface_attach_failures_total",
-                "Pod interfaces that could not be observed.",
-            )?,
-            restored: counter(
-                &registry,
-                "plainsight_attachments_restored_total",
-                "Times that another program had taken our place on an interface.",
-            )?,
-            forgotten: counters(
-                &registry,
-                "plainsight_forgotten_total",
-                "What the daemon before had in its maps, and this one could not take over, by map.",
-                &["map"],
-            )?,
-            pods: gauges(
-                &registry,
-                "plainsight_node_pods",
-                "Pods of this node: `observed`, or why not.",
-                &["coverage"],
-            )?,
-            flows: gauge(&registry, "plainsight_flows", "Flows that are remembered.")?,
-            identities: gauges(
-                &registry,
-                "plainsight_identities",
-                "Objects in the identity store, by kind.",
-                &["kind"],
-            )?,
-            manifest_errors: gauge(
-                &registry,
-                "plainsight_manifest_errors",
-                "Documents that the last reading of the manifests could not use.",
-            )?,
+            connections: capped(&registry, &overflow)?,
+            credentials: capped(&registry, &overflow)?,
+            last_plaintext: capped(&registry, &overflow)?,
+            workload_active: capped(&registry, &overflow)?,
+            findings: registered(&registry, catalogue::FINDINGS.counters()?)?,
+            active: registered(&registry, catalogue::ACTIVE.gauges()?)?,
+            interfaces: registered(&registry, catalogue::INTERFACES.gauges()?)?,
+            attach_failures: registered(&registry, catalogue::ATTACH_FAILURES.single_counter()?)?,
+            restored: registered(&registry, catalogue::RESTORED.single_counter()?)?,
+            forgotten: registered(&registry, catalogue::FORGOTTEN.counters()?)?,
+            pods: registered(&registry, catalogue::PODS.gauges()?)?,
+            flows: registered(&registry, catalogue::FLOWS.single_gauge()?)?,
+            identities: registered(&registry, catalogue::IDENTITIES.gauges()?)?,
+            manifest_errors: registered(&registry, catalogue::MANIFEST_ERRORS.single_gauge()?)?,
             registry,
         };
         metrics.registry.register(Box::new(KernelCollector::new(kernel)?))?;
         metrics.registry.register(Box::new(kernel::LinesLost::new(lines_lost)?))?;
-        gauges(
-            &metrics.registry,
-            "plainsight_build_info",
-            "Always 1; says which build this is.",
-            &["version"],
-        )?
-        .with_label_values(&[env!("CARGO_PKG_VERSION")])
-        .set(1);
+        metrics.registry.register(Box::new(ProcessCollector::new()?))?;
+        registered(&metrics.registry, catalogue::BUILD_INFO.gauges()?)?
+            .with_label_values(&[env!("CARGO_PKG_VERSION")])
+            .set(1);
         // A series that is not there yet cannot be told from one that never will be.
         metrics.forgotten(0, 0);
         for hook in [Hook::Tcx, Hook::Clsact] {
@@ -165,10 +131,29 @@ impl Metrics {
         self.registry.register(Box::new(WatchCollector::new(health)?))
     }
 
+    /// Registers the metrics of what is written to Kubernetes.
+    ///
+    /// # Errors
+    ///
+    /// They are registered already.
+    pub fn writes(&self) -> Result<Writes, prometheus::Error> {
+        Writes::register(&self.registry)
+    }
+
     /// Counts the connections of an update.
     pub fn flow(&self, update: &Update) {
-        if update.new_connections > 0 {
-            self.connections.add(ConnectionLabels::of(update), update.new_connections);
+        let Update { flow, new_connections, new_with_credentials, .. } = update;
+        if *new_connections > 0 {
+            self.connections.with(ConnectionLabels::of(flow), |count| count.inc_by(*new_connections));
+        }
+        if *new_with_credentials > 0 {
+            self.credentials.with(CredentialLabels::of(flow), |count| count.inc_by(*new_with_credentials));
+        }
+        if is_plaintext_traffic(flow)
+            && let Some(destination) = DestinationLabels::of(flow)
+        {
+            let seen = signed(flow.last_seen.0 / 1_000_000_000);
+            self.last_plaintext.with(destination, |last| last.set(last.get().max(seen)));
         }
     }
 
@@ -178,13 +163,48 @@ impl Metrics {
     }
 
     /// Sets which findings stand.
-    pub fn active(&self, active: &HashMap<(FindingId, Severity), u64>) {
-        for id in FindingId::ALL {
-            for severity in Severity::ALL {
-                let count = active.get(&(*id, severity)).copied().unwrap_or(0);
-                self.active.with_label_values(&[id.as_str(), severity.as_str()]).set(signed(count));
+    pub fn standing(&self, standing: &[Standing<'_>]) {
+        let mut counts: HashMap<(FindingId, Severity), i64> = HashMap::new();
+        let mut workloads: HashMap<FindingLabels, i64> = HashMap::new();
+        for finding in standing {
+            *counts.entry((finding.id, finding.severity)).or_insert(0) += 1;
+            if finding.severity > Severity::Info {
+                *workloads.entry(FindingLabels::of(finding)).or_insert(0) += 1;
             }
         }
+        for id in FindingId::ALL {
+            for severity in Severity::ALL {
+                let count = counts.get(&(*id, severity)).copied().unwrap_or(0);
+                self.active.with_label_values(&[id.as_str(), severity.as_str()]).set(count);
+            }
+        }
+        self.workload_active.replace(workloads);
+    }
+
+    /// Removes series of workloads that are gone and have been quiet for fifteen calls. To be called once a
+    /// minute with all pods that there are.
+    pub fn sweep<'a>(&self, pods: impl Iterator<Item = &'a Arc<Pod>>) {
+        let mut gone: HashMap<String, HashSet<String>> = HashMap::new();
+        let mut doubt = |name: WorkloadName<'_>| {
+            gone.entry(name.namespace.to_owned()).or_default().insert(name.workload.to_owned());
+        };
+        self.connections.doubted(&mut doubt);
+        self.credentials.doubted(&mut doubt);
+        self.last_plaintext.doubted(&mut doubt);
+        if gone.is_empty() {
+            return;
+        }
+        for pod in pods {
+            if let Some(workloads) = gone.get_mut(&*pod.name.namespace) {
+                workloads.remove(&*pod.workload.name);
+            }
+        }
+        let is_gone = |name: WorkloadName<'_>| {
+            gone.get(name.namespace).is_some_and(|workloads| workloads.contains(name.workload))
+        };
+        self.connections.sweep(is_gone);
+        self.credentials.sweep(is_gone);
+        self.last_plaintext.sweep(is_gone);
     }
 
     /// Sets how many flows are remembered.
@@ -262,128 +282,20 @@ impl Hook {
     }
 }
 
-/// The labels of `plainsight_connections_total`.
-#[derive(Clone, Debug, Hash, PartialEq, Eq)]
-struct ConnectionLabels {
-    verdict: &'static str,
-    protocol: &'static str,
-    source: EndLabels,
-    destination: EndLabels,
-}
-
-/// An end as labels; empty where there is nothing to say.
-#[derive(Clone, Debug, Default, Hash, PartialEq, Eq)]
-struct EndLabels {
-    kind: &'static str,
-    namespace: Arc<str>,
-    workload: Arc<str>,
-    service_account: Arc<str>,
-}
-
-impl ConnectionLabels {
-    fn of(update: &Update) -> Self {
-        let flow = &update.flow;
-        Self {
-            verdict: flow.verdict.name(),
-            protocol: flow.protocol.name(),
-            source: EndLabels::of(&flow.client),
-            destination: EndLabels::of(&flow.server),
-        }
-    }
-}
-
-impl EndLabels {
-    fn of(end: &End) -> Self {
-        let kind = match end {
-            End::Pod { .. } => "pod",
-            End::Service { .. } => "service",
-            End::Node { .. } => "node",
-            End::Spoofed { .. } => "spoofed",
-            End::External { .. } => "external",
-            End::Unknown { .. } => "unknown",
-        };
-        match (end, end.pod()) {
-            (_, Some(pod)) => Self {
-                kind,
-                namespace: Arc::clone(&pod.name.namespace),
-                workload: Arc::clone(&pod.workload.name),
-                service_account: Arc::clone(&pod.service_account),
-            },
-            (End::Service { service, .. }, None) => {
-                Self { kind, namespace: Arc::clone(&service.name.namespace), ..Self::default() }
-            }
-            _ => Self { kind, ..Self::default() },
-        }
-    }
-}
-
-impl Labels for ConnectionLabels {
-    const NAMES: &'static [&'static str] = &[
-        "verdict",
-        "protocol",
-        "source_kind",
-        "source_namespace",
-        "source_workload",
-        "source_service_account",
-        "destination_kind",
-        "destination_namespace",
-        "destination_workload",
-        "destination_service_account",
-    ];
-
-    fn values(&self) -> Vec<&str> {
-        let Self { verdict, protocol, source, destination } = self;
-        let mut values = vec![*verdict, *protocol];
-        for end in [source, destination] {
-            values.extend([end.kind, &*end.namespace, &*end.workload, &*end.service_account]);
-        }
-        values
-    }
-
-    fn overflow(&self) -> Self {
-        let over = || EndLabels {
-            kind: "overflow",
-            namespace: "overflow".into(),
-            workload: "overflow".into(),
-            service_account: "overflow".into(),
-        };
-        // The verdict stays: an alert on plaintext must not go blind when names run out.
-        Self { verdict: self.verdict, protocol: self.protocol, source: over(), destination: over() }
-    }
-}
-
-fn counters(
+fn registered<M: Collector + Clone + 'static>(
     registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> Result<IntCounterVec, prometheus::Error> {
-    let metric = IntCounterVec::new(Opts::new(name, help), labels)?;
+    metric: M,
+) -> Result<M, prometheus::Error> {
     registry.register(Box::new(metric.clone()))?;
     Ok(metric)
 }
 
-fn counter(registry: &Registry, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
-    let metric = IntCounter::new(name, help)?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-fn gauges(
+fn capped<L: Labels, V: Vector>(
     registry: &Registry,
-    name: &str,
-    help: &str,
-    labels: &[&str],
-) -> Result<IntGaugeVec, prometheus::Error> {
-    let metric = IntGaugeVec::new(Opts::new(name, help), labels)?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
-}
-
-fn gauge(registry: &Registry, name: &str, help: &str) -> Result<IntGauge, prometheus::Error> {
-    let metric = IntGauge::new(name, help)?;
-    registry.register(Box::new(metric.clone()))?;
-    Ok(metric)
+    overflow: &IntCounterVec,
+) -> Result<Capped<L, V>, prometheus::Error> {
+    let overflow = overflow.with_label_values(&[L::FAMILY.name]);
+    Capped::new(Metrics::MAX_SERIES, overflow, registry)
 }
 
 fn signed(count: u64) -> i64 {

@@ -34,6 +34,7 @@ pub(crate) fn datapath() -> Result<Datapath> {
         budget_ns_per_ms,
         scan_window,
         idle: flow_idle,
+        statistics: false,
     };
     Datapath::load(&config).context("load the detector")
 }

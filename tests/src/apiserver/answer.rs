@@ -21,6 +21,7 @@ use super::{
     objects::{Collection, Resource, Stored},
     request::Wanted,
     watch::Watch,
+    write,
 };
 
 pub(super) type Body = BoxBody<Bytes, io::Error>;
@@ -39,13 +40,7 @@ pub(super) async fn answer(
         return Ok(refuse(401, "Unauthorized", "Unauthorized", &json!({}), None));
     }
     if request.method() != Method::GET {
-        return Ok(refuse(
-            405,
-            "MethodNotAllowed",
-            "the server does not allow this method",
-            &json!({}),
-            None,
-        ));
+        return write::write(request, &shared).await;
     }
     let path = request.uri().path();
     let query = request.uri().query().unwrap_or_default();
@@ -54,37 +49,21 @@ pub(super) async fn answer(
     }
     let Some(wanted) = Wanted::parse(path, query, header(ACCEPT)) else { return Ok(not_found()) };
     let verb = wanted.verb();
-    let (resource, fault) = {
-        let mut state = shared.state();
-        let found = state.objects.find(&wanted.group, &wanted.version, &wanted.plural);
-        let Some(resource) = found.map(|collection| collection.resource.clone()) else {
-            drop(state);
-            let asked = Resource::new(&wanted.group, &wanted.version, "", &wanted.plural).full_name();
-            shared.counts.request(&asked, verb);
-            return Ok(not_found());
-        };
-        let fault = state.faults.meet(&resource.full_name(), verb);
-        (resource, fault)
+    let (resource, fault) = match meet(&shared, &wanted, verb) {
+        Ok(met) => met,
+        Err(response) => return Ok(*response),
     };
-    shared.counts.request(&resource.full_name(), verb);
     let mut ending = None;
     match fault {
         None => {}
-        Some(Fault::Forbidden) => return Ok(forbid(&resource, verb, wanted.namespace.as_deref())),
-        Some(Fault::Status { code, reason, retry_after }) => {
-            let mut details = json!({});
-            if let Some(seconds) = retry_after {
-                details["retryAfterSeconds"] = json!(seconds);
+        Some(fault @ (Fault::CloseWatch(_) | Fault::CutWatch(_) | Fault::ExpireWatch)) => {
+            ending = Some(fault)
+        }
+        Some(fault) => {
+            if let Some(response) = fail(&resource, verb, &wanted, fault).await? {
+                return Ok(response);
             }
-            let message = "the server has received too many requests and has asked us to try again later";
-            return Ok(refuse(code, reason, message, &details, retry_after));
         }
-        Some(Fault::Garbage) => {
-            return Ok(whole(200, "text/html", "<html><body>Please log in.</body></html>\n".into()));
-        }
-        Some(Fault::HangUp) => return Err(io::ErrorKind::ConnectionReset.into()),
-        Some(Fault::Slow(late)) => tokio::time::sleep(late).await,
-        Some(fault) => ending = Some(fault),
     }
     if let Verb::Watch = verb {
         return watch(&shared, resource, wanted, ending);
@@ -97,6 +76,52 @@ pub(super) async fn answer(
     let bytes = hyper::body::Body::size_hint(response.body()).exact().unwrap_or_default();
     shared.counts.sent(&resource.full_name(), verb, usize::try_from(bytes).unwrap_or_default());
     Ok(response)
+}
+
+/// The resource that is asked for, and the fault that the request meets; it is counted, be the resource there or not.
+pub(super) fn meet(
+    shared: &Shared,
+    wanted: &Wanted,
+    verb: Verb,
+) -> Result<(Resource, Option<Fault>), Box<Response<Body>>> {
+    let mut state = shared.state();
+    let found = state.objects.find(&wanted.group, &wanted.version, &wanted.plural);
+    let Some(resource) = found.map(|collection| collection.resource.clone()) else {
+        drop(state);
+        let asked = Resource::new(&wanted.group, &wanted.version, "", &wanted.plural).full_name();
+        shared.counts.request(&asked, verb);
+        return Err(not_found().into());
+    };
+    let fault = state.faults.meet(&resource.full_name(), verb);
+    shared.counts.request(&resource.full_name(), verb);
+    Ok((resource, fault))
+}
+
+/// The answer of a request that goes wrong; none where it only comes late. An error closes the connection.
+pub(super) async fn fail(
+    resource: &Resource,
+    verb: Verb,
+    wanted: &Wanted,
+    fault: Fault,
+) -> Result<Option<Response<Body>>, io::Error> {
+    Ok(match fault {
+        Fault::Forbidden => Some(forbid(resource, verb, wanted.namespace.as_deref())),
+        Fault::Status { code, reason, retry_after } => {
+            let mut details = json!({});
+            if let Some(seconds) = retry_after {
+                details["retryAfterSeconds"] = json!(seconds);
+            }
+            let message = "the server has received too many requests and has asked us to try again later";
+            Some(refuse(code, reason, message, &details, retry_after))
+        }
+        Fault::Garbage => Some(whole(200, "text/html", "<html><body>Please log in.</body></html>\n".into())),
+        Fault::HangUp => return Err(io::ErrorKind::ConnectionReset.into()),
+        Fault::Slow(late) => {
+            tokio::time::sleep(late).await;
+            None
+        }
+        Fault::CloseWatch(_) | Fault::CutWatch(_) | Fault::ExpireWatch | Fault::LostAnswer => None,
+    })
 }
 
 /// One object, or a list.
@@ -276,7 +301,7 @@ fn discover(state: &State, path: &str) -> Option<Response<Body>> {
                                 "singularName": resource.kind.to_lowercase(),
                                 "namespaced": resource.namespaced,
                                 "kind": resource.kind,
-                                "verbs": ["get", "list", "watch"],
+                                "verbs": ["create", "delete", "get", "list", "patch", "watch"],
                             })
                         })
                         .collect();
@@ -293,7 +318,7 @@ fn discover(state: &State, path: &str) -> Option<Response<Body>> {
     Some(whole(200, "application/json", found.to_string()))
 }
 
-fn forbid(resource: &Resource, verb: Verb, namespace: Option<&str>) -> Response<Body> {
+pub(super) fn forbid(resource: &Resource, verb: Verb, namespace: Option<&str>) -> Response<Body> {
     let scope = match namespace {
         Some(namespace) => format!("in the namespace {namespace:?}"),
         None => "at the cluster scope".to_owned(),
@@ -328,7 +353,7 @@ pub(super) fn failure(code: u16, reason: &str, message: &str, details: &Value) -
     status
 }
 
-fn refuse(
+pub(super) fn refuse(
     code: u16,
     reason: &str,
     message: &str,
@@ -343,11 +368,11 @@ fn refuse(
 }
 
 /// A path that the server does not have, as in the recording: no JSON.
-fn not_found() -> Response<Body> {
+pub(super) fn not_found() -> Response<Body> {
     whole(404, "text/plain; charset=utf-8", "404 page not found\n".to_owned())
 }
 
-fn whole(code: u16, content_type: &'static str, body: String) -> Response<Body> {
+pub(super) fn whole(code: u16, content_type: &'static str, body: String) -> Response<Body> {
     let body = Full::new(Bytes::from(body)).map_err(|never: Infallible| match never {}).boxed();
     let mut response = Response::new(body);
     *response.status_mut() = hyper::StatusCode::from_u16(code).unwrap_or_default();

@@ -18,6 +18,12 @@ pub enum Verb {
     List,
     /// Changes, be it with a streaming list at their head.
     Watch,
+    /// A new object; an apply that makes one counts as this too.
+    Create,
+    /// A change of an object, or an apply.
+    Patch,
+    /// The end of an object.
+    Delete,
 }
 
 impl fmt::Display for Verb {
@@ -26,6 +32,9 @@ impl fmt::Display for Verb {
             Self::Get => "get",
             Self::List => "list",
             Self::Watch => "watch",
+            Self::Create => "create",
+            Self::Patch => "patch",
+            Self::Delete => "delete",
         })
     }
 }

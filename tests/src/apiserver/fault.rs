@@ -22,6 +22,8 @@ pub enum Fault {
     Garbage,
     /// The connection closes without an answer.
     HangUp,
+    /// A change is made, and the connection closes without an answer.
+    LostAnswer,
     /// The answer comes this late.
     Slow(Duration),
     /// A watch ends in good order after this long.

@@ -102,6 +102,7 @@ impl Default for Objects {
             ("apps", "v1", "ReplicaSet", "replicasets", true),
             ("batch", "v1", "Job", "jobs", true),
             ("discovery.k8s.io", "v1", "EndpointSlice", "endpointslices", true),
+            ("events.k8s.io", "v1", "Event", "events", true),
         ] {
             objects.install(Resource { namespaced, ..Resource::new(group, version, kind, plural) });
         }
@@ -217,6 +218,28 @@ impl Objects {
         }
         let object = Arc::new(Stored { namespace: gone.namespace.clone(), name: gone.name.clone(), value });
         collection.history.push_back(Change { version, verb: "DELETED", object });
+        self.collect_garbage(&gone.value["metadata"]["uid"]);
         true
+    }
+
+    /// Deletes what the owner that is gone has owned, as the controller of the real cluster does in the background.
+    fn collect_garbage(&mut self, uid: &Value) {
+        let owned: Vec<(String, String, String)> = self
+            .collections
+            .iter()
+            .flat_map(|(resource, found)| {
+                found.objects.keys().zip(found.objects.values()).map(move |pair| (resource, pair))
+            })
+            .filter(|(_, (_, object))| {
+                let owners =
+                    object.value.get("metadata").and_then(|metadata| metadata.get("ownerReferences"));
+                let owners = owners.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
+                !owners.is_empty() && owners.iter().all(|owner| owner["uid"] == *uid)
+            })
+            .map(|(resource, ((namespace, name), _))| (resource.clone(), namespace.clone(), name.clone()))
+            .collect();
+        for (resource, namespace, name) in owned {
+            self.delete(&resource, &namespace, &name);
+        }
     }
 }

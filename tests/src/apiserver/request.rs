@@ -20,6 +20,7 @@ pub(super) struct Wanted {
     pub(super) bookmarks: bool,
     pub(super) timeout: Option<u64>,
     pub(super) fields: Vec<(String, String)>,
+    pub(super) labels: Vec<(String, String)>,
 }
 
 impl Wanted {
@@ -60,13 +61,8 @@ impl Wanted {
                 "sendInitialEvents" => wanted.send_initial_events = on,
                 "allowWatchBookmarks" => wanted.bookmarks = on,
                 "timeoutSeconds" => wanted.timeout = value.parse().ok(),
-                "fieldSelector" => {
-                    wanted.fields = value
-                        .split(',')
-                        .filter_map(|field| field.split_once('='))
-                        .map(|(key, value)| (key.to_owned(), value.trim_start_matches('=').to_owned()))
-                        .collect();
-                }
+                "fieldSelector" => wanted.fields = equalities(&value),
+                "labelSelector" => wanted.labels = equalities(&value),
                 _ => {}
             }
         }
@@ -81,7 +77,7 @@ impl Wanted {
         }
     }
 
-    /// Whether the request's namespace and field selector let an object through.
+    /// Whether the request's namespace and selectors let an object through.
     pub(super) fn selects(&self, object: &Stored) -> bool {
         self.namespace.as_ref().is_none_or(|namespace| *namespace == object.namespace)
             && self.fields.iter().all(|(field, wanted)| {
@@ -90,7 +86,16 @@ impl Wanted {
                 let found = at.fold(first, |value, key| value.and_then(|value| value.get(key)));
                 found.and_then(|value| value.as_str()).unwrap_or_default() == wanted
             })
+            && self.labels.iter().all(|(key, wanted)| {
+                let labels = object.value.get("metadata").and_then(|metadata| metadata.get("labels"));
+                labels.and_then(|labels| labels.get(key)).and_then(|value| value.as_str()) == Some(wanted)
+            })
     }
+}
+
+fn equalities(selector: &str) -> Vec<(String, String)> {
+    let pairs = selector.split(',').filter_map(|pair| pair.split_once('='));
+    pairs.map(|(key, value)| (key.to_owned(), value.trim_start_matches('=').to_owned())).collect()
 }
 
 /// Undoes percent-encoding, and `+` for a space.

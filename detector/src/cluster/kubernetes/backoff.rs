@@ -6,8 +6,9 @@ use std::{
     time::Duration,
 };
 
+/// The next wait, and what it grows from.
 #[derive(Debug)]
-pub(super) struct Backoff {
+pub struct Backoff {
     min: Duration,
     max: Duration,
     next: Duration,
@@ -16,12 +17,12 @@ pub(super) struct Backoff {
 }
 
 impl Backoff {
-    pub(super) fn new(min: Duration, max: Duration) -> Self {
+    pub(crate) fn new(min: Duration, max: Duration) -> Self {
         Self { min, max, next: min, random: RandomState::new(), drawn: 0 }
     }
 
     /// The next wait: between half and all of what it is due.
-    pub(super) fn next(&mut self) -> Duration {
+    pub(crate) fn next(&mut self) -> Duration {
         let due = self.next;
         self.next = (due * 2).min(self.max);
         self.spread(due)
@@ -35,7 +36,7 @@ impl Backoff {
         due / 2 + due * share / 2000
     }
 
-    pub(super) fn reset(&mut self) {
+    pub(crate) fn reset(&mut self) {
         self.next = self.min;
     }
 }

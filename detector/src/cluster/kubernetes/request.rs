@@ -145,7 +145,7 @@ pub(super) fn parse<'a, T: Deserialize<'a>>(text: &'a [u8]) -> Result<T, Failure
     serde_json::from_slice(text).map_err(|error| Failure::Garbage(error.to_string()))
 }
 
-async fn send(
+pub(super) async fn send(
     connected: &Connected,
     request: hyper::Request<Vec<u8>>,
     silence: Duration,

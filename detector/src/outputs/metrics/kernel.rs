@@ -3,16 +3,17 @@
 use std::{
     fmt,
     sync::{Arc, atomic::AtomicU64},
+    time::Duration,
 };
 
 use detector_ebpf::counter::Counter;
 use prometheus::{
-    IntCounter, IntCounterVec, IntGaugeVec, Opts,
+    CounterVec, IntCounter, IntCounterVec, IntGaugeVec,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
 
-use super::{read, signed};
+use super::{catalogue, read, signed};
 
 /// What the kernel half says of itself. What could not be read is left out of the scrape, not zero.
 #[derive(Clone, Debug, Default)]
@@ -21,6 +22,17 @@ pub struct KernelReading {
     pub counters: Option<[u64; Counter::COUNT as usize]>,
     /// How full the maps are, by map.
     pub maps: Vec<(&'static str, Fill)>,
+    /// What the kernel keeps of each program's runs; nothing while it keeps no statistics.
+    pub programs: Vec<(&'static str, Runs)>,
+}
+
+/// A program's runs, on all CPUs.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Runs {
+    /// How long they took.
+    pub time: Duration,
+    /// How many there were.
+    pub count: u64,
 }
 
 /// How full a map is.
@@ -37,10 +49,34 @@ pub(super) struct KernelCollector<F> {
     descs: Vec<Desc>,
 }
 
+struct Families {
+    events: IntCounterVec,
+    entries: IntGaugeVec,
+    capacity: IntGaugeVec,
+    seconds: CounterVec,
+    runs: IntCounterVec,
+}
+
+impl Families {
+    fn new() -> Result<Self, prometheus::Error> {
+        let catalogue::Family { labels: program, .. } = catalogue::PROGRAM_SECONDS;
+        Ok(Self {
+            events: catalogue::KERNEL_EVENTS.counters()?,
+            entries: catalogue::MAP_ENTRIES.gauges()?,
+            capacity: catalogue::MAP_CAPACITY.gauges()?,
+            seconds: CounterVec::new(catalogue::PROGRAM_SECONDS.opts(), program)?,
+            runs: catalogue::PROGRAM_RUNS.counters()?,
+        })
+    }
+
+    fn each(&self) -> [&dyn Collector; 5] {
+        [&self.events, &self.entries, &self.capacity, &self.seconds, &self.runs]
+    }
+}
+
 impl<F> KernelCollector<F> {
     pub(super) fn new(read: F) -> Result<Self, prometheus::Error> {
-        let (events, entries, capacity) = families()?;
-        let descs = [events.desc(), entries.desc(), capacity.desc()].concat().into_iter().cloned().collect();
+        let descs = Families::new()?.each().iter().flat_map(|family| family.desc()).cloned().collect();
         Ok(Self { read, descs })
     }
 }
@@ -51,39 +87,28 @@ impl<F: Fn() -> KernelReading + Send + Sync> Collector for KernelCollector<F> {
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let KernelReading { counters, maps } = (self.read)();
+        let KernelReading { counters, maps, programs } = (self.read)();
         // The families were made once at the start already, so they can be made.
-        let Ok((events, entries, capacity)) = families() else { return Vec::new() };
+        let Ok(families) = Families::new() else { return Vec::new() };
         for (counter, count) in Counter::ALL.iter().zip(counters.into_iter().flatten()) {
-            events.with_label_values(&[counter.name()]).inc_by(count);
+            families.events.with_label_values(&[counter.name()]).inc_by(count);
         }
         for (map, fill) in maps {
-            entries.with_label_values(&[map]).set(signed(fill.entries));
-            capacity.with_label_values(&[map]).set(signed(fill.capacity));
+            families.entries.with_label_values(&[map]).set(signed(fill.entries));
+            families.capacity.with_label_values(&[map]).set(signed(fill.capacity));
         }
-        [events.collect(), entries.collect(), capacity.collect()]
-            .into_iter()
-            .flatten()
-            .filter(|family| !family.get_metric().is_empty())
-            .collect()
+        for (program, Runs { time, count }) in programs {
+            families.seconds.with_label_values(&[program]).inc_by(time.as_secs_f64());
+            families.runs.with_label_values(&[program]).inc_by(count);
+        }
+        filled(&families.each())
     }
 }
 
-fn families() -> Result<(IntCounterVec, IntGaugeVec, IntGaugeVec), prometheus::Error> {
-    Ok((
-        IntCounterVec::new(
-            Opts::new(
-                "plainsight_kernel_events_total",
-                "Early exits, losses and steps of the kernel programs, by reason.",
-            ),
-            &["reason"],
-        )?,
-        IntGaugeVec::new(Opts::new("plainsight_map_entries", "Entries in a kernel map."), &["map"])?,
-        IntGaugeVec::new(
-            Opts::new("plainsight_map_capacity", "Entries that a kernel map can hold."),
-            &["map"],
-        )?,
-    ))
+/// What there is to say: a family without a series is none.
+pub(super) fn filled(families: &[&dyn Collector]) -> Vec<MetricFamily> {
+    let all = families.iter().flat_map(|family| family.collect());
+    all.filter(|family| !family.get_metric().is_empty()).collect()
 }
 
 impl<F> fmt::Debug for KernelCollector<F> {
@@ -106,10 +131,7 @@ impl LinesLost {
     }
 
     fn family() -> Result<IntCounter, prometheus::Error> {
-        IntCounter::new(
-            "plainsight_lines_lost_total",
-            "Findings and flows that were not written because nobody read standard output.",
-        )
+        catalogue::LINES_LOST.single_counter()
     }
 }
 

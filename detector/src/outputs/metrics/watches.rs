@@ -3,11 +3,12 @@
 use std::fmt;
 
 use prometheus::{
-    GaugeVec, IntCounterVec, IntGaugeVec, Opts,
+    GaugeVec, IntCounterVec, IntGaugeVec,
     core::{Collector, Desc},
     proto::MetricFamily,
 };
 
+use super::{catalogue, kernel::filled};
 use crate::cluster::kubernetes::{Health, ResourceState};
 
 pub(super) struct WatchCollector {
@@ -39,37 +40,13 @@ impl WatchCollector {
 
 impl Families {
     fn new() -> Result<Self, prometheus::Error> {
-        let counters = |name, help, labels: &[&str]| IntCounterVec::new(Opts::new(name, help), labels);
+        let stale = catalogue::STALE;
         Ok(Self {
-            stale: GaugeVec::new(
-                Opts::new(
-                    "plainsight_kubernetes_stale_seconds",
-                    "Time since the API server last said anything of a resource; a bookmark is due each minute.",
-                ),
-                &["resource"],
-            )?,
-            state: IntGaugeVec::new(
-                Opts::new(
-                    "plainsight_kubernetes_watch_state",
-                    "1 for the state that the watch of a resource is in.",
-                ),
-                &["resource", "state"],
-            )?,
-            lists: counters(
-                "plainsight_kubernetes_lists_total",
-                "Whole lists of a resource that came in.",
-                &["resource"],
-            )?,
-            failures: counters(
-                "plainsight_kubernetes_failures_total",
-                "Requests and watches that failed, by resource and kind of failure.",
-                &["resource", "kind"],
-            )?,
-            unreadable: counters(
-                "plainsight_kubernetes_unreadable_objects_total",
-                "Objects that could not be read.",
-                &["resource"],
-            )?,
+            stale: GaugeVec::new(stale.opts(), stale.labels)?,
+            state: catalogue::WATCH_STATE.gauges()?,
+            lists: catalogue::LISTS.counters()?,
+            failures: catalogue::WATCH_FAILURES.counters()?,
+            unreadable: catalogue::UNREADABLE.counters()?,
         })
     }
 
@@ -99,11 +76,6 @@ impl Collector for WatchCollector {
                 families.failures.with_label_values(&[watch.resource.as_str(), kind]).inc_by(*count);
             }
         }
-        families
-            .each()
-            .into_iter()
-            .flat_map(Collector::collect)
-            .filter(|family| !family.get_metric().is_empty())
-            .collect()
+        filled(&families.each())
     }
 }
