@@ -17,11 +17,14 @@ pub mod announce;
 mod attach;
 mod detect;
 mod reload;
+mod start;
 
 use std::{
     future::Future,
-    path::Path,
-    sync::{Arc, OnceLock},
+    sync::{
+        Arc, OnceLock,
+        atomic::{AtomicBool, Ordering},
+    },
     time::Duration,
 };
 
@@ -45,9 +48,9 @@ use crate::{
         ManifestSource, SharedStore, TrustDomain,
         kubernetes::{Health, KubernetesSource, Timing},
     },
-    config::{AdminPort, Config, DEFAULT_PIN, Identities, Pin},
+    config::{AdminPort, Config, Identities},
     coverage::Coverage,
-    datapath::{Datapath, DatapathConfig, Inheritance, Pins, PinsError, ProgramRuns, Takeover},
+    datapath::{Datapath, ProgramRuns},
     findings::Rules,
     interfaces::Watcher,
     logging::LogFilter,
@@ -63,9 +66,6 @@ use crate::{
 /// How long tasks get to end, and the last lines to be read.
 const GRACE: Duration = Duration::from_secs(5);
 
-/// How long the daemon before gets to end: its tasks have [`GRACE`], and its runtime a second.
-const PATIENCE: Duration = Duration::from_secs(10);
-
 /// Runs until a signal or a failure.
 ///
 /// # Errors
@@ -74,14 +74,16 @@ const PATIENCE: Duration = Duration::from_secs(10);
 pub fn run(config: Config, log: LogFilter) -> Result<()> {
     tracing::info!(version = env!("CARGO_PKG_VERSION"), ?config, "starting");
     preflight()?;
-    let pins = pins(&config.pin)?;
+    let asked = start::end_was_asked_for()?;
+    let datapath = start::load(&config)?;
+    start::close_off(&config, &datapath);
     // Two threads: one may sit in a slow system call while the other detects.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let result = runtime.block_on(supervise(config, log, pins));
+    let result = runtime.block_on(supervise(config, log, datapath, &asked));
     // A task that is stuck in a system call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -106,54 +108,15 @@ fn preflight() -> Result<()> {
     }
 }
 
-/// The folder in which links and maps outlive the process, if they do.
-fn pins(pin: &Pin) -> Result<Option<Pins>> {
-    let (folder, wanted) = match pin {
-        Pin::Nowhere => return Ok(None),
-        Pin::Usual => (Path::new(DEFAULT_PIN), false),
-        Pin::At(path) => (path.as_path(), true),
-    };
-    match Pins::open(folder, PATIENCE) {
-        Ok(pins) => Ok(Some(pins)),
-        Err(error @ PinsError::Busy { .. }) => Err(error.into()),
-        Err(error) if wanted => Err(error).context("open the folder of --pin"),
-        Err(error) => {
-            let error = &error as &dyn std::error::Error;
-            tracing::warn!(
-                error,
-                "links are not pinned: connections that are opened while no daemon runs go unseen"
-            );
-            Ok(None)
-        }
-    }
-}
-
-/// Says what a daemon before had left.
-fn inherited(takeover: Takeover, metrics: &Metrics) {
-    let Takeover { links, dead_links, maps } = takeover;
-    match maps {
-        Inheritance::None => {}
-        Inheritance::Kept => {
-            tracing::info!(links, dead_links, "going on with links and maps of the daemon before")
-        }
-        Inheritance::Replaced { forgotten_flows, forgotten_edges } => {
-            tracing::warn!(
-                links,
-                dead_links,
-                forgotten_flows,
-                forgotten_edges,
-                "the daemon before had maps of another layout; they are replaced"
-            );
-            metrics.forgotten(forgotten_flows, forgotten_edges);
-        }
-    }
-}
-
-async fn supervise(config: Config, log: LogFilter, pins: Option<Pins>) -> Result<()> {
+async fn supervise(config: Config, log: LogFilter, datapath: Datapath, asked: &AtomicBool) -> Result<()> {
     let mut signals = Signals::new()?;
+    if asked.load(Ordering::Relaxed) {
+        tracing::info!("ending before the start was complete");
+        return Ok(());
+    }
     let (mut tasks, cancel) = tokio::select! {
         // Half-built tasks are dropped when a signal comes early.
-        built = build(config, log, pins) => built?,
+        built = build(config, log, datapath) => built?,
         name = signals.next() => {
             tracing::info!(signal = name, "ending before the start was complete");
             return Ok(());
@@ -203,11 +166,12 @@ fn ended(task: Result<Ended, tokio::task::JoinError>, unasked: bool) -> Result<(
 async fn build(
     config: Config,
     log: LogFilter,
-    pins: Option<Pins>,
+    datapath: Datapath,
 ) -> Result<(JoinSet<Ended>, CancellationToken)> {
     let Config {
         interfaces,
         pin: _,
+        sandbox: _,
         identities,
         node_name,
         trust_domain,
@@ -217,18 +181,17 @@ async fn build(
         log: _,
         log_filter_file,
         log_format: _,
-        budget_ns_per_ms,
-        scan_window,
-        sample_one_in,
-        max_flows,
-        max_edges,
-        flow_idle,
+        budget_ns_per_ms: _,
+        scan_window: _,
+        sample_one_in: _,
+        max_flows: _,
+        max_edges: _,
+        flow_idle: _,
         finding_window,
-        kernel_statistics,
+        kernel_statistics: _,
         announce,
     } = config;
     let readiness = Readiness::default();
-    let programs_ready = readiness.block("programs");
     let interfaces_ready = readiness.block("interfaces");
     let attached_ready = readiness.block("attachments");
     let identities_ready = readiness.block("identities");
@@ -239,16 +202,14 @@ async fn build(
         tasks.spawn(async move { (name, task.await) });
     };
 
-    // The admin port is open before the programs are loaded, so that it can say what is waited for.
+    // The admin port is open before all else, so that it can say what is waited for.
+    let datapath = Arc::new(datapath);
     let trust_domain = TrustDomain::new(trust_domain.as_deref());
     let lines = LineLog::start(trust_domain.clone(), std::io::stdout()).context("start the line writer")?;
-    let loaded = Arc::new(OnceLock::<Arc<Datapath>>::new());
-    let reading = Arc::clone(&loaded);
-    let metrics = Metrics::new(
-        move || reading.get().map_or_else(KernelReading::default, |datapath| kernel_reading(datapath)),
-        lines.lost(),
-    );
+    let reading = Arc::clone(&datapath);
+    let metrics = Metrics::new(move || kernel_reading(&reading), lines.lost());
     let metrics = Arc::new(metrics.context("register metrics")?);
+    start::inherited(datapath.takeover(), &metrics);
     let store = SharedStore::default();
     store.write().set_local_node(&node_name);
     let coverage = Coverage::default();
@@ -284,26 +245,7 @@ async fn build(
         }),
     );
 
-    let datapath = {
-        let config = DatapathConfig {
-            max_flows,
-            max_edges,
-            sample_one_in: sample_one_in.get(),
-            budget_ns_per_ms,
-            scan_window,
-            idle: flow_idle,
-            statistics: kernel_statistics,
-        };
-        let load = tokio::task::spawn_blocking(move || match pins {
-            Some(pins) => Datapath::take_over(&config, pins),
-            None => Datapath::load(&config),
-        });
-        Arc::new(load.await.context("loading panicked")?.context("load the kernel programs")?)
-    };
-    inherited(datapath.takeover(), &metrics);
     let events = datapath.take_events().context("the kernel's events are taken already")?;
-    let _first = loaded.set(Arc::clone(&datapath));
-    drop(programs_ready);
 
     let mut announcer = None;
     match identities {

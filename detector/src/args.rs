@@ -187,6 +187,12 @@ pub struct RunArgs {
     #[arg(long, value_name = "PATH|none", env = "PLAINSIGHT_PIN", help_heading = "What to watch")]
     pub pin: Option<PathBuf>,
 
+    /// Keep all privileges after the start
+    ///
+    /// Without this the daemon gives up every capability, file and system call that it does not need any more.
+    #[arg(long, env = "PLAINSIGHT_NO_SANDBOX", help_heading = "Limits")]
+    pub no_sandbox: bool,
+
     /// Write a JSON line for each flow too, not for findings alone
     #[arg(long, env = "PLAINSIGHT_LOG_FLOWS", help_heading = "What to report")]
     pub log_flows: bool,

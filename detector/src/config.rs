@@ -21,6 +21,8 @@ pub struct Config {
     pub identities: Identities,
     /// Where links and maps outlive the daemon.
     pub pin: Pin,
+    /// Whether privileges are given up after the start.
+    pub sandbox: bool,
     /// This node's name.
     pub node_name: String,
     /// Trust domain of SPIFFE ids, where it is given.
@@ -145,6 +147,7 @@ impl TryFrom<RunArgs> for Config {
         let RunArgs {
             interfaces,
             pin,
+            no_sandbox,
             identities,
             kubeconfig,
             context,
@@ -197,6 +200,7 @@ impl TryFrom<RunArgs> for Config {
         Ok(Self {
             interfaces,
             pin: pin.into(),
+            sandbox: !no_sandbox,
             identities,
             node_name,
             trust_domain,

@@ -15,6 +15,7 @@ mod takeover;
 use std::{
     collections::{HashMap, HashSet},
     io,
+    path::Path,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -174,6 +175,11 @@ impl Datapath {
             edges: AtomicU32::new(0),
             _statistics: config.statistics.then(runs::Statistics::start).flatten(),
         }
+    }
+
+    /// Where links and maps outlive the process, if they do.
+    pub fn pins(&self) -> Option<&Path> {
+        self.pins.as_ref().map(Pins::folder)
     }
 
     /// What a daemon before had left.

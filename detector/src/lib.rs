@@ -25,6 +25,7 @@ pub mod preflight;
 pub mod printable;
 pub mod readiness;
 pub mod replay;
+pub mod sandbox;
 #[cfg(test)]
 mod testing;
 pub mod top;

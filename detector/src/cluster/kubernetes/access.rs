@@ -15,6 +15,9 @@ use kube::{
 };
 use tokio::sync::Mutex;
 
+/// Where Kubernetes mounts what a pod has for the API server.
+const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
+
 /// How the API server is found.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Access {
@@ -44,6 +47,40 @@ pub enum AccessError {
 }
 
 impl Access {
+    /// The files that are read again while this is in use, and whether a program is run for credentials.
+    #[must_use]
+    pub fn needs(&self) -> (Vec<PathBuf>, bool) {
+        let path = match self {
+            Self::InCluster => return (vec![PathBuf::from(SERVICE_ACCOUNT)], false),
+            Self::Kubeconfig { path, .. } => path,
+        };
+        let read = match path {
+            Some(path) => Kubeconfig::read_from(path),
+            None => Kubeconfig::read(),
+        };
+        let named: Vec<PathBuf> = match (path, std::env::var_os("KUBECONFIG")) {
+            (Some(path), _) => vec![path.clone()],
+            (None, Some(paths)) => std::env::split_paths(&paths).collect(),
+            (None, None) => std::env::home_dir().map(|home| home.join(".kube/config")).into_iter().collect(),
+        };
+        // What cannot be read now is told by the first attempt to connect.
+        let Ok(kubeconfig) = read else { return (named, false) };
+        let users = || kubeconfig.auth_infos.iter().filter_map(|user| user.auth_info.as_ref());
+        let files = users()
+            .flat_map(|user| [&user.client_certificate, &user.client_key, &user.token_file])
+            .chain(
+                kubeconfig
+                    .clusters
+                    .iter()
+                    .filter_map(|cluster| cluster.cluster.as_ref())
+                    .map(|cluster| &cluster.certificate_authority),
+            )
+            .flatten()
+            .map(PathBuf::from);
+        let runs = users().any(|user| user.exec.is_some() || user.auth_provider.is_some());
+        (named.into_iter().chain(files).collect(), runs)
+    }
+
     async fn config(&self) -> Result<Config, AccessError> {
         let mut config = match self {
             Self::InCluster => Config::incluster()?,
