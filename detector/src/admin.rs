@@ -46,6 +46,13 @@ pub struct Admin {
     pages: Arc<Pages>,
 }
 
+/// Every path that is answered; all others are not found.
+#[must_use]
+pub fn paths() -> Vec<String> {
+    let api = api::RESOURCES.iter().chain([&api::LOG_FILTER]).map(|resource| format!("/api/{resource}"));
+    pages::PAGES.map(str::to_owned).into_iter().chain(api).collect()
+}
+
 /// The admin port cannot be opened.
 #[derive(Debug, thiserror::Error)]
 #[error("listen on {address}")]

@@ -66,6 +66,13 @@ use crate::{
 /// How long tasks get to end, and the last lines to be read.
 const GRACE: Duration = Duration::from_secs(5);
 
+/// What the start leaves.
+struct Loaded {
+    datapath: Datapath,
+    /// What was given up, in a line.
+    sandbox: String,
+}
+
 /// Runs until a signal or a failure.
 ///
 /// # Errors
@@ -76,14 +83,14 @@ pub fn run(config: Config, log: LogFilter) -> Result<()> {
     preflight()?;
     let asked = start::end_was_asked_for()?;
     let datapath = start::load(&config)?;
-    start::close_off(&config, &datapath);
+    let sandbox = start::close_off(&config, &datapath);
     // Two threads: one may sit in a slow system call while the other detects.
     let runtime = tokio::runtime::Builder::new_multi_thread()
         .worker_threads(2)
         .enable_all()
         .build()
         .context("start the runtime")?;
-    let result = runtime.block_on(supervise(config, log, datapath, &asked));
+    let result = runtime.block_on(supervise(config, log, Loaded { datapath, sandbox }, &asked));
     // A task that is stuck in a system call must not keep the process.
     runtime.shutdown_timeout(Duration::from_secs(1));
     result
@@ -108,7 +115,7 @@ fn preflight() -> Result<()> {
     }
 }
 
-async fn supervise(config: Config, log: LogFilter, datapath: Datapath, asked: &AtomicBool) -> Result<()> {
+async fn supervise(config: Config, log: LogFilter, loaded: Loaded, asked: &AtomicBool) -> Result<()> {
     let mut signals = Signals::new()?;
     if asked.load(Ordering::Relaxed) {
         tracing::info!("ending before the start was complete");
@@ -116,7 +123,7 @@ async fn supervise(config: Config, log: LogFilter, datapath: Datapath, asked: &A
     }
     let (mut tasks, cancel) = tokio::select! {
         // Half-built tasks are dropped when a signal comes early.
-        built = build(config, log, datapath) => built?,
+        built = build(config, log, loaded) => built?,
         name = signals.next() => {
             tracing::info!(signal = name, "ending before the start was complete");
             return Ok(());
@@ -166,7 +173,7 @@ fn ended(task: Result<Ended, tokio::task::JoinError>, unasked: bool) -> Result<(
 async fn build(
     config: Config,
     log: LogFilter,
-    datapath: Datapath,
+    loaded: Loaded,
 ) -> Result<(JoinSet<Ended>, CancellationToken)> {
     let Config {
         interfaces,
@@ -191,6 +198,7 @@ async fn build(
         kernel_statistics: _,
         announce,
     } = config;
+    let Loaded { datapath, sandbox } = loaded;
     let readiness = Readiness::default();
     let interfaces_ready = readiness.block("interfaces");
     let attached_ready = readiness.block("attachments");
@@ -229,6 +237,7 @@ async fn build(
         finding_window,
         lines: Lines::new(trust_domain.clone()),
         log: log.clone(),
+        sandbox,
     };
     let AdminPort { listen, tls, token } = admin;
     let tls = tls.map(Tls::open).transpose().context("open the admin port with TLS")?;

@@ -61,14 +61,19 @@ impl Facts {
     pub fn gather() -> Self {
         let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
         let mounts = fs::read_to_string("/proc/self/mounts").unwrap_or_default();
-        let release = fs::read_to_string("/proc/sys/kernel/osrelease").unwrap_or_default();
         Self {
             capabilities: effective_capabilities(&status),
             btf: Path::new("/sys/kernel/btf/vmlinux").exists(),
             bpffs: has_bpffs(&mounts),
-            kernel: kernel_version(&release),
+            kernel: kernel(),
         }
     }
+}
+
+/// The running kernel's major and minor version, if it can be read.
+#[must_use]
+pub fn kernel() -> Option<(u32, u32)> {
+    kernel_version(&fs::read_to_string("/proc/sys/kernel/osrelease").ok()?)
 }
 
 /// What is missing.

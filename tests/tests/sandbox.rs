@@ -1,10 +1,16 @@
 //! What the process gives up after the start: tried by what must fail, and by the daemon as it runs.
 #![expect(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
 
+#[path = "sandbox/raw.rs"]
+mod raw;
+
 use std::{
+    backtrace::Backtrace,
+    collections::BTreeMap,
+    env::consts::ARCH,
     fs::{self, File},
     io::{self, Read as _, Write as _},
-    net::{TcpListener, TcpStream},
+    net::{TcpListener, TcpStream, UdpSocket},
     path::Path,
     process::Command,
     thread,
@@ -12,7 +18,9 @@ use std::{
 };
 
 use detector::{
+    admin,
     datapath::{Datapath, DatapathConfig},
+    preflight,
     sandbox::{self, Needs},
 };
 use detector_tests::{
@@ -22,16 +30,21 @@ use detector_tests::{
     wait,
 };
 use nix::{
+    errno::Errno,
+    libc,
     mount::{MsFlags, mount},
     sched::{CloneFlags, unshare},
     sys::{
         signal::{Signal, kill},
         socket::{AddressFamily, SockFlag, SockType, socket},
     },
-    unistd::Pid,
+    unistd::{Pid, Uid, setuid},
 };
+use seccompiler::{BpfProgram, SeccompAction, SeccompFilter};
 
 const LIMIT: Duration = Duration::from_secs(20);
+
+const TOKEN: &str = "a-token-for-the-admin-port";
 
 fn config() -> DatapathConfig {
     DatapathConfig {
@@ -45,10 +58,35 @@ fn config() -> DatapathConfig {
     }
 }
 
+/// The capabilities that are documented to stay, by name and number.
+fn kept() -> Vec<(&'static str, u32)> {
+    let newer = preflight::kernel().unwrap() >= (5, 19);
+    if newer { vec![("CAP_NET_ADMIN", 12)] } else { vec![("CAP_BPF", 39), ("CAP_NET_ADMIN", 12)] }
+}
+
+/// The same, as `/proc/…/status` has it.
+fn kept_bits() -> String {
+    format!("{:016x}", kept().iter().fold(0_u64, |all, (_, bit)| all | (1 << bit)))
+}
+
+fn needs() -> Needs {
+    Needs { listen: 9464, kernel: preflight::kernel(), ..Needs::default() }
+}
+
 /// A field of `/proc/…/status`.
 fn field(status: &str, name: &str) -> String {
     let line = status.lines().find(|line| line.starts_with(name)).unwrap();
     line.rsplit(['\t', ' ']).next().unwrap().to_owned()
+}
+
+fn assert_given_up(status: &str) {
+    for set in ["CapEff", "CapPrm", "CapBnd"] {
+        assert_eq!(field(status, set), kept_bits(), "{status}");
+    }
+    for set in ["CapInh", "CapAmb"] {
+        assert_eq!(field(status, set), "0000000000000000", "{status}");
+    }
+    assert_eq!((field(status, "NoNewPrivs"), field(status, "Seccomp")), ("1".into(), "2".into()));
 }
 
 #[test]
@@ -62,23 +100,31 @@ fn what_a_hijacked_daemon_would_try_is_refused() {
         fs::create_dir(path).unwrap();
         fs::write(path.join("file"), "x").unwrap();
     }
-    let needs = Needs { reads: vec![given.join("file")], listen: 9464, ..Needs::default() };
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = listener.local_addr().unwrap();
+    TcpStream::connect(there).unwrap();
+    let needs = Needs { reads: vec![given.join("file")], ..needs() };
     // A sandbox is a thread's; those of the other tests are without it.
     let inside = move || {
         let datapath = Datapath::load(&config()).unwrap();
         let parent = Pid::parent();
         let sandbox = sandbox::enter(&needs);
         assert!(sandbox.is_whole(), "{sandbox}");
-        let kept = ["CAP_BPF", "CAP_NET_ADMIN"].map(str::to_owned);
-        assert_eq!(sandbox.capabilities.as_deref(), Ok(&kept[..]));
+        let names: Vec<String> = kept().iter().map(|(name, _)| (*name).to_owned()).collect();
+        assert_eq!(sandbox.capabilities.as_deref(), Ok(&names[..]));
+        assert_given_up(&fs::read_to_string("/proc/thread-self/status").unwrap());
 
         // What it still does.
         assert_eq!(datapath.expire().unwrap(), 0);
         assert_eq!(datapath.edges().unwrap(), []);
         datapath.counters().unwrap();
-        fs::write(given.join("file"), "y").unwrap_err();
+        datapath.runs().unwrap();
         assert_eq!(fs::read_to_string(given.join("file")).unwrap(), "x");
-        fs::read_to_string("/proc/self/status").unwrap();
+        fs::write(given.join("file"), "y").unwrap_err();
+        let panicked = thread::spawn(|| -> () { panic!("as expected") }).join();
+        assert!(panicked.is_err());
+        let trace = Backtrace::force_capture().to_string();
+        assert!(trace.contains("what_a_hijacked_daemon"), "{trace}");
 
         // What it must not.
         denied("run a program", Command::new("/bin/true").status());
@@ -86,19 +132,41 @@ fn what_a_hijacked_daemon_would_try_is_refused() {
         denied("read what was not given", File::open(other.join("file")));
         denied("read another process", fs::read_to_string("/proc/1/environ"));
         denied("write a file", fs::write(given.join("new"), "x"));
+        denied("remove a file", fs::remove_file(given.join("file")));
+        denied("make a folder", fs::create_dir(given.join("new")));
         denied("write a kernel option", fs::write("/proc/sys/kernel/hostname", "x"));
         denied("load a program", Datapath::load(&config()).map_err(io::Error::other));
         denied("listen on another port", TcpListener::bind("127.0.0.1:9"));
         denied("listen on an unprivileged port", TcpListener::bind("127.0.0.1:19464"));
+        denied("connect", TcpStream::connect(there));
         denied("mount", mount(None::<&Path>, "/mnt", Some("tmpfs"), MsFlags::empty(), None::<&Path>));
         denied("read another's memory", File::open(format!("/proc/{parent}/mem")));
         denied("signal another process", kill(parent, Signal::SIGUSR1));
         denied("enter a namespace", unshare(CloneFlags::CLONE_NEWNS));
-        let raw = socket(AddressFamily::Packet, SockType::Raw, SockFlag::empty(), None);
-        denied("read all packets", raw);
-        let status = fs::read_to_string("/proc/thread-self/status").unwrap();
-        assert_eq!(field(&status, "NoNewPrivs"), "1");
-        assert_eq!(field(&status, "CapBnd"), field(&status, "CapEff"));
+        denied("be somebody else", setuid(Uid::from_raw(65534)));
+        for family in [AddressFamily::Packet, AddressFamily::Vsock] {
+            denied("open a raw socket", socket(family, SockType::Raw, SockFlag::empty(), None));
+        }
+        denied("send raw IP", socket(AddressFamily::Inet, SockType::Raw, SockFlag::empty(), None));
+        for (name, number) in raw::REFUSED {
+            assert_eq!(raw::call(*number, [0; 6]), Err(Errno::EPERM), "{name}");
+        }
+        for (name, command) in raw::BPF {
+            assert_eq!(raw::call(libc::SYS_bpf, [*command, 0, 0, 0, 0, 0]), Err(Errno::EPERM), "{name}");
+        }
+        // Code that is written at run time. Memory without it is given.
+        let memory = |protection: libc::c_int| {
+            let flags = (libc::MAP_PRIVATE | libc::MAP_ANONYMOUS).into();
+            raw::call(libc::SYS_mmap, [0, 4096, protection.into(), flags, -1, 0])
+        };
+        memory(libc::PROT_READ | libc::PROT_WRITE).unwrap();
+        assert_eq!(memory(libc::PROT_READ | libc::PROT_EXEC), Err(Errno::EPERM));
+        let ours = memory(libc::PROT_READ).unwrap();
+        let execute = [ours, 4096, (libc::PROT_READ | libc::PROT_EXEC).into(), 0, 0, 0];
+        assert_eq!(raw::call(libc::SYS_mprotect, execute), Err(Errno::EPERM));
+        // A process of its own; a thread is made with other flags.
+        assert_eq!(raw::call(libc::SYS_clone, [libc::SIGCHLD.into(), 0, 0, 0, 0, 0]), Err(Errno::EPERM));
+        assert_eq!(raw::call(libc::SYS_clone3, [0; 6]), Err(Errno::ENOSYS));
     };
     thread::spawn(inside).join().unwrap();
 }
@@ -109,6 +177,55 @@ fn denied<T, E: std::fmt::Debug>(what: &str, result: Result<T, E>) {
     } else {
         panic!("it could {what}");
     }
+}
+
+#[test]
+fn a_daemon_that_watches_a_cluster_may_connect() {
+    if !netns::require_root() {
+        return;
+    }
+    let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+    let there = listener.local_addr().unwrap();
+    let inside = move || {
+        let sandbox = sandbox::enter(&Needs { connects: true, ..needs() });
+        assert!(sandbox.is_whole(), "{sandbox}");
+        TcpStream::connect(there).unwrap();
+        // To resolve names.
+        UdpSocket::bind("127.0.0.1:0").unwrap();
+    };
+    thread::spawn(inside).join().unwrap();
+}
+
+/// Has system calls fail in this thread, and in what it starts, as on a kernel that has them not.
+fn without(calls: &[libc::c_long]) {
+    let rules: BTreeMap<_, _> = calls.iter().map(|call| (*call, Vec::new())).collect();
+    let missing = SeccompAction::Errno(Errno::ENOSYS as u32);
+    let filter = SeccompFilter::new(rules, SeccompAction::Allow, missing, ARCH.try_into().unwrap()).unwrap();
+    seccompiler::apply_filter(&BpfProgram::try_from(filter).unwrap()).unwrap();
+}
+
+#[test]
+fn without_landlock_it_says_so_once_and_goes_on() {
+    if !netns::require_root() {
+        return;
+    }
+    let inside = || {
+        let node = Node::new().unwrap();
+        let folder = tempfile::tempdir().unwrap();
+        node.manifests(folder.path(), "").unwrap();
+        without(&[libc::SYS_landlock_create_ruleset]);
+        let daemon = Daemon::start(&node, &daemon::binary().unwrap(), folder.path(), None).unwrap();
+        let said = "all files (no Landlock: ";
+        let readiness = daemon.readiness().unwrap();
+        let line = readiness.lines().find(|line| line.starts_with("sandbox")).unwrap();
+        assert!(line.contains(said), "{readiness}");
+        // The rest is as ever.
+        assert_given_up(&fs::read_to_string(format!("/proc/{}/status", daemon.id())).unwrap());
+        let log = daemon.stop().unwrap();
+        assert_eq!(log.matches(said).count(), 1, "{log}");
+        assert!(log.contains("WARN") && log.contains("sandbox, not whole"), "{log}");
+    };
+    thread::spawn(inside).join().unwrap();
 }
 
 #[test]
@@ -127,17 +244,8 @@ fn every_thread_of_the_daemon_has_given_up_what_it_does_not_need() {
         .map(|entry| fs::read_to_string(entry.unwrap().path().join("status")).unwrap())
         .collect();
     assert!(threads.len() >= 4, "{}", threads.len());
-    let kept = format!("{:016x}", (1_u64 << 12) | (1 << 39));
-    for status in &threads {
-        for set in ["CapEff", "CapPrm", "CapBnd"] {
-            assert_eq!(field(status, set), kept, "{status}");
-        }
-        for set in ["CapInh", "CapAmb"] {
-            assert_eq!(field(status, set), "0000000000000000", "{status}");
-        }
-        assert_eq!((field(status, "NoNewPrivs"), field(status, "Seccomp")), ("1".into(), "2".into()));
-    }
-    // It still sees interfaces that come later, and reads its manifests again.
+    threads.iter().for_each(|status| assert_given_up(status));
+    // It still sees interfaces that come later, reads its manifests again, and knows its own memory.
     let late = node.start(&late).unwrap();
     node.manifests(folder.path(), "").unwrap();
     let observed = late.id();
@@ -149,8 +257,16 @@ fn every_thread_of_the_daemon_has_given_up_what_it_does_not_need() {
             .then_some(()))
     })
     .unwrap();
+    assert!(daemon.metrics().unwrap().contains("\nprocess_resident_memory_bytes "));
+    let names: Vec<&str> = kept().iter().map(|(name, _)| *name).collect();
+    let said = format!("no new privileges, capabilities {}, files closed off", names.join(" "));
+    let readiness = daemon.readiness().unwrap();
+    assert!(
+        readiness.lines().any(|line| line.starts_with("sandbox ") && line.contains(&said)),
+        "{readiness}"
+    );
     let log = daemon.stop().unwrap();
-    assert!(log.contains("sandbox: no new privileges"), "{log}");
+    assert_eq!(log.matches(&said).count(), 1, "{log}");
 }
 
 #[test]
@@ -169,36 +285,89 @@ fn without_the_sandbox_it_says_so_and_keeps_everything() {
     assert!(daemon.stop().unwrap().contains("keeps all its privileges"));
 }
 
+/// What an answer's first line says.
+fn status(answer: &str) -> u16 {
+    answer.split(' ').nth(1).unwrap().parse().unwrap()
+}
+
+/// One request over a connection of its own, from the node's loopback.
+fn ask(node: &Node, method: &str, path: &str, headers: &str, body: &str) -> String {
+    let mut stream = node.netns().run(|| Ok(TcpStream::connect(ADMIN)?)).unwrap();
+    stream.set_read_timeout(Some(LIMIT)).unwrap();
+    let length = body.len();
+    let head = format!(
+        "{method} {path} HTTP/1.1\r\nhost: {ADMIN}\r\nconnection: close\r\n{headers}content-length: {length}\r\n\r\n"
+    );
+    stream.write_all(format!("{head}{body}").as_bytes()).unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer
+}
+
 #[test]
-fn the_admin_port_changes_nothing_for_whoever_has_no_credentials() {
+fn the_admin_port_changes_nothing_for_whoever_does_not_authenticate() {
     if !netns::require_root() {
         return;
     }
-    let node = Node::new().unwrap();
     let folder = tempfile::tempdir().unwrap();
-    node.manifests(folder.path(), "").unwrap();
-    let daemon = Daemon::start(&node, &daemon::binary().unwrap(), folder.path(), None).unwrap();
-    let paths = [
-        "/",
-        "/metrics",
-        "/healthz",
-        "/readyz",
-        "/api/v1/node",
-        "/api/v1/flows",
-        "/api/v1/log",
-        "/log-level",
-    ];
-    for path in paths {
-        for method in ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "CONNECT", "TRACE", "BREW"] {
-            let mut stream = node.netns().run(|| Ok(TcpStream::connect(ADMIN)?)).unwrap();
-            stream.set_read_timeout(Some(LIMIT)).unwrap();
-            let head = format!("{method} {path} HTTP/1.1\r\nhost: {ADMIN}\r\nconnection: close\r\n");
-            stream.write_all(format!("{head}content-length: 5\r\n\r\ntrace").as_bytes()).unwrap();
-            let mut answer = String::new();
-            stream.read_to_string(&mut answer).unwrap();
-            let status: u16 = answer.split(' ').nth(1).unwrap().parse().unwrap();
-            assert!([400, 401, 403, 404, 405].contains(&status), "{method} {path}: {answer}");
+    let (token, manifests) = (folder.path().join("token"), folder.path().join("manifests"));
+    fs::write(&token, TOKEN).unwrap();
+    fs::create_dir(&manifests).unwrap();
+    let right = format!("authorization: Bearer {TOKEN}\r\n");
+    let wrong = "authorization: Bearer a-token-of-somebody-else!\r\n";
+    let paths = admin::paths();
+    assert!(paths.len() >= 9 && paths.contains(&"/api/v1/log-filter".to_owned()), "{paths:?}");
+    for with_token in [false, true] {
+        let node = Node::new().unwrap();
+        node.manifests(&manifests, "").unwrap();
+        let mut arguments = Daemon::arguments(&manifests);
+        if with_token {
+            arguments.extend(["--admin-token-file".into(), token.clone().into()]);
         }
+        let daemon = Daemon::start_with(&node, &daemon::binary().unwrap(), &arguments, None).unwrap();
+        let filter = || ask(&node, "GET", "/api/v1/log-filter", &right, "");
+        let before = filter();
+        assert!(before.ends_with("\r\n\r\ninfo\n"), "{before}");
+        let unknown = ["/nothing", "/api/v1/nothing", "/api/v2/log-filter", "/api/v1/log-filter/"];
+        let all = paths.iter().map(String::as_str).chain(unknown);
+        // Every method that is registered and may change something, and one that is not.
+        let methods = [
+            "POST",
+            "PUT",
+            "PATCH",
+            "DELETE",
+            "OPTIONS",
+            "CONNECT",
+            "TRACE",
+            "MKCOL",
+            "MOVE",
+            "COPY",
+            "PROPPATCH",
+            "LOCK",
+            "LINK",
+            "UPDATE-REDIRECTREF",
+            "BREW",
+        ];
+        for path in all {
+            for method in methods {
+                for headers in ["", wrong, "x-http-method-override: PUT\r\n"] {
+                    let answer = ask(&node, method, path, headers, "trace");
+                    assert!(
+                        [400, 401, 403, 404, 405].contains(&status(&answer)),
+                        "{method} {path} {headers}: {answer}"
+                    );
+                }
+            }
+            // Methods that read change nothing, whatever they bring.
+            for method in ["GET", "HEAD"] {
+                let _read = ask(&node, method, path, "", "trace");
+            }
+        }
+        assert_eq!(filter(), before);
+        // Who authenticates may, so it is not that nobody can.
+        let changed = status(&ask(&node, "PUT", "/api/v1/log-filter", &right, "warn"));
+        assert_eq!(changed, if with_token { 200 } else { 403 });
+        assert_eq!(filter().ends_with("\r\n\r\nwarn\n"), with_token);
+        daemon.stop().unwrap();
     }
-    daemon.stop().unwrap();
 }

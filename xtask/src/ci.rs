@@ -5,7 +5,7 @@ use std::time::{Duration, Instant};
 use anyhow::Result;
 
 use crate::{
-    bench,
+    bench, dependencies,
     ebpf::{Flavour, Tools},
     manifests, process, setup, test,
     workspace::{self, Workspace},
@@ -21,6 +21,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         ("set-up", &|| setup::ensure(workspace)),
         ("clippy (host)", &|| cargo(&["clippy", "--workspace", "--all-targets", "--", "-D", "warnings"])),
         ("clippy (BPF)", &|| clippy_bpf(workspace)),
+        ("dependencies", &|| dependencies::run(workspace)),
         ("docs", &|| docs(workspace)),
         ("manifests", &|| manifests::run(workspace, true)),
         ("tests", &|| test::run(workspace, &[])),

@@ -14,6 +14,7 @@ mod bench;
 mod build;
 mod ci;
 mod demo;
+mod dependencies;
 mod ebpf;
 mod image;
 mod interrupt;
@@ -103,7 +104,9 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
         minutes: u32,
     },
-    /// Run what CI runs: format, lints, docs, tests
+    /// Check the dependencies: licences, sources, double versions, known holes
+    Dependencies,
+    /// Run what CI runs: format, lints, dependencies, docs, manifests, tests
     Ci,
 }
 
@@ -161,6 +164,7 @@ fn run(command: Command) -> Result<()> {
             image::run(&workspace, &image::Options { architecture, check }).map(drop)
         }
         Command::Kind { keep } => kind::run(&workspace, keep),
+        Command::Dependencies => dependencies::run(&workspace),
         Command::Ci => ci::run(&workspace),
     }
 }

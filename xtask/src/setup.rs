@@ -11,6 +11,7 @@ use crate::{ebpf::Compiler, interrupt, workspace::Workspace};
 
 pub(crate) mod apt;
 mod bpf_linker;
+pub(crate) mod cargo_deny;
 pub(crate) mod kubernetes;
 mod node;
 mod programs;
@@ -58,6 +59,11 @@ pub(crate) fn ensure_manifests(workspace: &Workspace) -> Result<()> {
     let concerns: Vec<Concern> =
         [programs::ensure as Concern, kubernetes::ensure].into_iter().chain(EBPF).collect();
     ensure_each(workspace, &concerns)
+}
+
+/// Gets what the dependencies are checked with.
+pub(crate) fn ensure_deny(workspace: &Workspace) -> Result<()> {
+    ensure_each(workspace, &[cargo_deny::ensure])
 }
 
 fn ensure_each(workspace: &Workspace, concerns: &[Concern]) -> Result<()> {

@@ -28,10 +28,10 @@ use crate::{
 const TURN: Duration = Duration::from_secs(5);
 
 /// What stands below `/api/`.
-const RESOURCES: [&str; 4] = ["v1/node", "v1/flows", "v1/findings", "v1/coverage"];
+pub(super) const RESOURCES: [&str; 4] = ["v1/node", "v1/flows", "v1/findings", "v1/coverage"];
 
 /// What is logged: read and written as text.
-const LOG_FILTER: &str = "v1/log-filter";
+pub(super) const LOG_FILTER: &str = "v1/log-filter";
 
 /// How long a log filter may be.
 const LOG_FILTER_BYTES: usize = 4096;

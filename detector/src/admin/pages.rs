@@ -50,6 +50,8 @@ pub struct Sources {
     pub lines: Lines,
     /// What is logged.
     pub log: LogFilter,
+    /// What the process has given up, in a line.
+    pub sandbox: String,
 }
 
 impl fmt::Debug for Sources {
@@ -57,6 +59,9 @@ impl fmt::Debug for Sources {
         f.debug_struct("Sources").field("node", &self.node).finish_non_exhaustive()
     }
 }
+
+/// What stands outside of `/api/`.
+pub(super) const PAGES: [&str; 4] = ["/", "/metrics", "/healthz", "/readyz"];
 
 /// Answers requests.
 #[derive(Debug)]
@@ -84,7 +89,7 @@ impl Pages {
         if path.starts_with("/api/") {
             return self.api(request, peer).await;
         }
-        if !["/", "/metrics", "/healthz", "/readyz"].contains(&path) {
+        if !PAGES.contains(&path) {
             return text(
                 StatusCode::NOT_FOUND,
                 "not found: try /metrics, /healthz, /readyz or /api/v1/node\n",
@@ -127,9 +132,9 @@ impl Pages {
         text(StatusCode::SERVICE_UNAVAILABLE, format!("detection is stuck for {} s\n", age.as_secs()))
     }
 
-    /// Probes get a word; those who may read get how the watches do, and every pod of the node.
+    /// Probes get a word; those who may read get what was given up, how the watches do, and every pod of the node.
     fn ready(&self, verbose: bool) -> Reply {
-        let Sources { readiness, store, coverage, watches, .. } = &self.sources;
+        let Sources { readiness, store, coverage, watches, sandbox, .. } = &self.sources;
         let pending = readiness.pending();
         let (status, mut body) = if pending.is_empty() {
             (StatusCode::OK, "ready\n".to_owned())
@@ -137,6 +142,7 @@ impl Pages {
             (StatusCode::SERVICE_UNAVAILABLE, format!("waiting for: {}\n", pending.join(", ")))
         };
         if verbose {
+            body.push_str(&format!("sandbox       {sandbox}\n"));
             for watch in watches.get().into_iter().flat_map(Health::snapshot) {
                 let (resource, state, age) = (watch.resource, watch.state.as_str(), watch.stale.as_secs());
                 body.push_str(&format!("watch         {resource}: {state}, last word {age} s ago\n"));

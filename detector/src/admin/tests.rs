@@ -47,6 +47,7 @@ fn sources(readiness: &Readiness) -> (Sources, mpsc::Receiver<FlowsQuestion>) {
         finding_window: Duration::from_secs(600),
         lines: Lines::new(TrustDomain::new(None)),
         log: LogFilter::detached("info"),
+        sandbox: "none".to_owned(),
     };
     (sources, questions)
 }
@@ -118,7 +119,10 @@ async fn pages_answer_what_they_are_asked() {
     drop(programs);
     assert!(ask(address, "GET /readyz").await.ends_with("ready\n"));
     let verbose = ask(address, "GET /readyz?verbose").await;
-    assert!(verbose.contains("ready\nnot observed  mcp/client on -: no-interface, "), "{verbose}");
+    assert!(
+        verbose.contains("ready\nsandbox       none\nnot observed  mcp/client on -: no-interface, "),
+        "{verbose}"
+    );
     let elsewhere = ask_as(address, "GET /readyz?verbose", "evil.example").await;
     assert!(elsewhere.ends_with("\r\n\r\nready\n"), "{elsewhere}");
 }

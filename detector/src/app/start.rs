@@ -12,9 +12,11 @@ use anyhow::{Context as _, Result};
 use tokio::signal::unix::SignalKind;
 
 use crate::{
-    config::{Config, DEFAULT_PIN, Identities, Pin},
+    admin::TlsFiles,
+    config::{AdminPort, Config, DEFAULT_PIN, Identities, Pin},
     datapath::{Datapath, DatapathConfig, Inheritance, Pins, PinsError, Takeover},
     outputs::metrics::Metrics,
+    preflight,
     sandbox::{self, Needs},
 };
 
@@ -75,11 +77,11 @@ fn pins(pin: &Pin) -> Result<Option<Pins>> {
     }
 }
 
-/// Gives up what is not needed any more.
-pub(super) fn close_off(config: &Config, datapath: &Datapath) {
+/// Gives up what is not needed any more; answers what that came to, in a line.
+pub(super) fn close_off(config: &Config, datapath: &Datapath) -> String {
     if !config.sandbox {
         tracing::warn!("--no-sandbox: the process keeps all its privileges");
-        return;
+        return "none (--no-sandbox)".to_owned();
     }
     let sandbox = sandbox::enter(&needs(config, datapath.pins()));
     if sandbox.is_whole() {
@@ -87,15 +89,32 @@ pub(super) fn close_off(config: &Config, datapath: &Datapath) {
     } else {
         tracing::warn!("sandbox, not whole: {sandbox}");
     }
+    sandbox.to_string()
 }
 
+/// What is still needed: every file that a task reads again is named here.
 fn needs(config: &Config, pins: Option<&Path>) -> Needs {
-    let (reads, runs_programs) = match &config.identities {
-        Identities::None => (Vec::new(), false),
-        Identities::Manifests(paths) => (paths.clone(), false),
-        Identities::Kubernetes(access) => access.needs(),
+    let (mut reads, connects, runs_programs) = match &config.identities {
+        Identities::None => (Vec::new(), false, false),
+        Identities::Manifests(paths) => (paths.clone(), false, false),
+        Identities::Kubernetes(access) => {
+            let (reads, runs_programs) = access.needs();
+            (reads, true, runs_programs)
+        }
     };
-    Needs { reads, pins: pins.map(PathBuf::from), listen: config.admin.listen.port(), runs_programs }
+    let AdminPort { listen, tls, token } = &config.admin;
+    if let Some(TlsFiles { certificate, key, client_ca }) = tls {
+        reads.extend([certificate, key].into_iter().chain(client_ca).cloned());
+    }
+    reads.extend(token.iter().chain(&config.log_filter_file).cloned());
+    Needs {
+        reads,
+        pins: pins.map(PathBuf::from),
+        listen: listen.port(),
+        connects,
+        runs_programs,
+        kernel: preflight::kernel(),
+    }
 }
 
 /// Says what a daemon before had left.

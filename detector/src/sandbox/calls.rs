@@ -54,8 +54,6 @@ const CALLS: &[libc::c_long] = &[
     // Memory.
     libc::SYS_brk,
     libc::SYS_madvise,
-    libc::SYS_mmap,
-    libc::SYS_mprotect,
     libc::SYS_mremap,
     libc::SYS_munmap,
     libc::SYS_membarrier,
@@ -202,6 +200,12 @@ fn rules() -> Result<BTreeMap<libc::c_long, Vec<SeccompRule>>, BackendError> {
     let thread = u64::from(libc::CLONE_THREAD.cast_unsigned());
     let thread = Condition::new(0, Length::Dword, Op::MaskedEq(thread), thread)?;
     rules.insert(libc::SYS_clone, vec![SeccompRule::new(vec![thread])?]);
+    // Memory, but none that can be executed: code is what the program came with.
+    let executable = u64::from(libc::PROT_EXEC.cast_unsigned());
+    for call in [libc::SYS_mmap, libc::SYS_mprotect] {
+        let plain = Condition::new(2, Length::Dword, Op::MaskedEq(executable), 0)?;
+        rules.insert(call, vec![SeccompRule::new(vec![plain])?]);
+    }
     // Reading limits: of this process, and without new ones.
     let own = Condition::new(0, Length::Dword, Op::Eq, 0)?;
     let none = Condition::new(2, Length::Qword, Op::Eq, 0)?;

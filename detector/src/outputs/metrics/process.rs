@@ -3,7 +3,9 @@
 //! The `process` feature of the prometheus crate brings a second version of rustix for the same three figures.
 
 use std::{
-    fs,
+    fs::File,
+    io,
+    os::unix::fs::FileExt as _,
     time::{Duration, SystemTime, UNIX_EPOCH},
 };
 
@@ -16,9 +18,14 @@ use prometheus::{
 
 use super::{catalogue, kernel::filled, signed};
 
+const STATUS: &str = "/proc/self/status";
+
 #[derive(Debug)]
 pub(super) struct ProcessCollector {
     started: u64,
+    /// `/proc/self/status`, held open: where it is found again, after the kernel has dropped it from its cache, it is
+    /// another file to Landlock.
+    status: Option<File>,
     descs: Vec<Desc>,
 }
 
@@ -44,7 +51,10 @@ impl ProcessCollector {
         let Families { cpu, resident, start } = Families::new()?;
         let descs = [cpu.desc(), resident.desc(), start.desc()].concat().into_iter().cloned().collect();
         let started = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default().as_secs();
-        Ok(Self { started, descs })
+        let status = File::open(STATUS)
+            .inspect_err(|error| tracing::warn!(%error, "{STATUS} cannot be read: no memory in the metrics"))
+            .ok();
+        Ok(Self { started, status, descs })
     }
 }
 
@@ -61,7 +71,7 @@ impl Collector for ProcessCollector {
             cpu.inc_by(Duration::from(time).as_secs_f64());
             readable.push(&cpu);
         }
-        if let Some(bytes) = resident_bytes() {
+        if let Some(bytes) = self.status.as_ref().and_then(resident_bytes) {
             resident.set(signed(bytes));
             readable.push(&resident);
         }
@@ -70,19 +80,30 @@ impl Collector for ProcessCollector {
 }
 
 /// `VmRSS` of `/proc/self/status`, which is in KiB.
-fn resident_bytes() -> Option<u64> {
-    let status = fs::read_to_string("/proc/self/status").ok()?;
+fn resident_bytes(status: &File) -> Option<u64> {
+    let status = read(status).ok()?;
+    let status = String::from_utf8_lossy(&status);
     let size = status.lines().find_map(|line| line.strip_prefix("VmRSS:"))?;
     size.trim().strip_suffix(" kB")?.parse::<u64>().ok()?.checked_mul(1024)
 }
 
+/// What a file of the kernel's holds now, by one read: the kernel makes all of it for offset 0.
+fn read(file: &File) -> io::Result<Vec<u8>> {
+    let mut bytes = vec![0; 8192];
+    let read = file.read_at(&mut bytes, 0)?;
+    bytes.truncate(read);
+    Ok(bytes)
+}
+
 #[cfg(test)]
 mod tests {
-    use super::resident_bytes;
+    use std::fs::File;
+
+    use super::{STATUS, resident_bytes};
 
     #[test]
     fn the_resident_memory_is_that_of_a_process_and_not_of_a_page() {
-        let bytes = resident_bytes().unwrap();
+        let bytes = resident_bytes(&File::open(STATUS).unwrap()).unwrap();
         assert!((1 << 20..1 << 40).contains(&bytes), "{bytes}");
     }
 }
