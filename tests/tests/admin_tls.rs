@@ -247,3 +247,66 @@ fn clients_authenticate_by_certificate_or_token_and_probes_by_nothing() {
     let output = daemon.stop().unwrap();
     assert!(!output.contains(TOKEN), "{output}");
 }
+
+/// What curl gets for one method on many paths.
+fn statuses(node: &Node, method: &str, paths: &[String], options: &[&str]) -> Vec<u16> {
+    let mut command = node.netns().command("curl");
+    command.args(["--silent", "--noproxy", "*", "--max-time", "60", "--write-out", "%{http_code}\n"]);
+    command.args(["--request", method, "--data", "trace"]).args(options);
+    for path in paths {
+        command.args(["--output", "/dev/null", &format!("https://{ADMIN}{path}")]);
+    }
+    let output = command.output().unwrap();
+    String::from_utf8(output.stdout).unwrap().lines().map(|line| line.parse().unwrap()).collect()
+}
+
+#[test]
+fn whoever_does_not_authenticate_changes_nothing_by_any_method_on_any_path() {
+    if !netns::require_root() {
+        return;
+    }
+    let port = Port::new();
+    let flags = [("--admin-token-file", port.path("token")), ("--admin-client-ca", port.path("clients.pem"))];
+    let daemon = port.daemon(&flags);
+    let ca = port.secret.join("ca.pem");
+    let ca = text(&ca);
+    let right = format!("Authorization: Bearer {TOKEN}");
+    let filter = || {
+        let url = format!("https://{ADMIN}/api/v1/log-filter");
+        let curl = clients::curl_from_node(&port.node, &url, &["--cacert", ca, "--header", &right]);
+        curl.unwrap().succeed(WORD).unwrap().trim().to_owned()
+    };
+    assert_eq!(filter(), "info");
+    let mut paths = detector::admin::paths();
+    assert!(paths.len() >= 9 && paths.contains(&"/api/v1/log-filter".to_owned()), "{paths:?}");
+    paths.extend(["/nothing", "/api/v1/nothing", "/api/v2/log-filter"].map(str::to_owned));
+    let wrong: [&[&str]; 4] = [
+        &[],
+        &["--header", "Authorization: Bearer a-token-of-somebody-else"],
+        &["--header", "Authorization: Bearer"],
+        &["--header", "X-HTTP-Method-Override: PUT"],
+    ];
+    for method in
+        ["POST", "PUT", "PATCH", "DELETE", "OPTIONS", "TRACE", "MKCOL", "MOVE", "COPY", "LOCK", "BREW", "GET"]
+    {
+        for options in wrong {
+            let all = statuses(&port.node, method, &paths, &[&["--cacert", ca], options].concat());
+            assert_eq!(all.len(), paths.len(), "{method} {options:?}");
+            for (path, status) in paths.iter().zip(all) {
+                // What is open to everybody tells how to ask, and nothing of the rest is even told to be there.
+                let open = ["/", "/healthz", "/readyz"].contains(&path.as_str()) && method == "GET";
+                let refused = [400, 401, 404, 405].contains(&status);
+                assert!(refused || open && status == 200, "{method} {path} {options:?}: {status}");
+                if path.starts_with("/api/") {
+                    assert_eq!(status, 401, "{method} {path} {options:?}");
+                }
+            }
+        }
+    }
+    assert_eq!(filter(), "info");
+    // Whoever authenticates may, so it is not that nobody can.
+    let put = ["--cacert", ca, "--header", &right, "--request", "PUT", "--data", "warn"];
+    assert_eq!(status(&port.node, "/api/v1/log-filter", &put), 200);
+    assert_eq!(filter(), "warn");
+    daemon.stop().unwrap();
+}
