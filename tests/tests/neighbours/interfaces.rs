@@ -1,5 +1,7 @@
 //! Interfaces that are renamed, moved and made anew.
 
+use std::{thread, time::Duration};
+
 use detector_tests::{
     daemon::Daemon,
     exchange::Talk,
@@ -123,6 +125,9 @@ fn a_pod_that_follows_another_at_its_address_and_its_interfaces_name_is_not_take
         if let Some(before) = before.replace(id.clone()) {
             drop(seated.take());
             site.wait_coverage(&daemon, NOTICED, &before, Expected::Not("-", "no-interface"));
+            // It stays so: what it has sent is still in the kernel's edges.
+            thread::sleep(Duration::from_millis(1500));
+            site.wait_coverage(&daemon, Duration::ZERO, &before, Expected::Not("-", "no-interface"));
             seated = Some(site.node.start(plan).unwrap());
             site.node.manifests_of(site.folder.path(), &[site.client.plan(), plan], "").unwrap();
         }
