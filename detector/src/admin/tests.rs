@@ -63,10 +63,10 @@ async fn serve(sources: Sources) -> (SocketAddr, CancellationToken) {
 /// An admin port of a daemon with two flows.
 async fn start(readiness: &Readiness) -> (SocketAddr, CancellationToken) {
     let (sources, mut questions) = sources(readiness);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
     tokio::spawn(async move {
         while let Some(asked) = questions.recv().await {
             // In no order, as the flows are kept.
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
             let flow = |number, client, age: Duration| {
                 let last_seen = Timestamp(u64::try_from(now - age.as_nanos()).unwrap());
                 (FlowId::of(number), Arc::new(Flow { last_seen, ..testing::flow(client) }))
