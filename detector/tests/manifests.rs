@@ -76,10 +76,8 @@ fn without_pins_the_node_is_cleaned_first() {
     let Command::Detach(detach) = command else { panic!("{command:?}") };
     let mounts = init.volume_mounts.clone().unwrap();
     assert!(mounts.iter().any(|mount| detach.pin.starts_with(&mount.mount_path)), "{mounts:?}");
-    let (own, daemon) = (
-        init.security_context.clone().unwrap(),
-        container(&pod).security_context.clone().unwrap(),
-    );
+    let (own, daemon) =
+        (init.security_context.clone().unwrap(), container(&pod).security_context.clone().unwrap());
     let added = |context: &SecurityContext| context.capabilities.clone().unwrap().add.unwrap();
     assert!(added(&own).iter().all(|name| added(&daemon).contains(name)), "{own:?}");
     assert_eq!(own.capabilities.clone().unwrap().drop, Some(vec!["ALL".to_owned()]));
@@ -93,8 +91,11 @@ fn files_that_flags_name_are_mounted() {
     let pod = pod(RENDERED[1]);
     let container = container(&pod);
     let (args, mounts) = (container.args.clone().unwrap(), container.volume_mounts.clone().unwrap());
-    let files: Vec<_> =
-        args.iter().filter_map(|arg| arg.split_once("=/etc/")).map(|(_, path)| format!("/etc/{path}")).collect();
+    let files: Vec<_> = args
+        .iter()
+        .filter_map(|arg| arg.split_once("=/etc/"))
+        .map(|(_, path)| format!("/etc/{path}"))
+        .collect();
     assert_eq!(files.len(), 5, "{args:?}");
     for mount in mounts.iter().filter(|mount| mount.mount_path.starts_with("/etc/")) {
         assert_eq!(mount.read_only, Some(true), "{mount:?}");
