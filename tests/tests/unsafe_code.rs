@@ -8,8 +8,8 @@ use std::{
 };
 
 /// Files with `unsafe` of our own: what the kernel runs, the layouts that it shares, the descriptors and system
-/// calls of the datapath, and tests that count allocations, read a layout's bytes or make
-/// system calls by their number.
+/// calls of the datapath and of the harness's neighbours, and tests that count allocations, read a layout's bytes or
+/// make system calls by their number.
 const PLACES: &[&str] = &[
     "detector-ebpf/src/bench.rs",
     "detector-ebpf/src/edge.rs",
@@ -22,6 +22,7 @@ const PLACES: &[&str] = &[
     "detector/src/datapath/events.rs",
     "detector/src/datapath/query.rs",
     "detector/tests/store_memory.rs",
+    "tests/src/neighbour.rs",
     "tests/tests/canary.rs",
     "tests/tests/list_memory.rs",
     "tests/tests/programs/kernel.rs",
