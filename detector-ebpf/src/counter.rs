@@ -43,7 +43,7 @@ pub enum Counter {
     Opened = 16,
     /// A flow without a SYN was taken up from its payload.
     PickedUp = 17,
-    /// A flow ended before anything could be said of it.
+    /// A flow ended after some payload, and before anything could be said of it.
     ClosedUndecided = 18,
     /// A flow was removed because it had been idle.
     Expired = 19,
@@ -56,11 +56,13 @@ pub enum Counter {
     /// The budget of this CPU did not suffice to walk headers that are not the usual ones: what the packet is was
     /// not looked at.
     UnclearRefused = 23,
+    /// A flow ended before either side had sent any payload: a probe of the port, or a refused connection.
+    ClosedSilent = 24,
 }
 
 impl Counter {
     /// Every counter, in index order.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 25] = [
         Self::NotIp,
         Self::NotTcp,
         Self::Fragment,
@@ -85,6 +87,7 @@ impl Counter {
         Self::Thinned,
         Self::OpenRefused,
         Self::UnclearRefused,
+        Self::ClosedSilent,
     ];
 
     /// Number of counters: the size of the map.
@@ -118,6 +121,7 @@ impl Counter {
             Self::Thinned => "thinned",
             Self::OpenRefused => "open_refused",
             Self::UnclearRefused => "unclear_refused",
+            Self::ClosedSilent => "closed_silent",
         }
     }
 }

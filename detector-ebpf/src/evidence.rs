@@ -82,6 +82,9 @@ evidence! {
     API_KEY = 37, "api-key";
     /// A `Proxy-Authorization` header.
     PROXY_AUTHORIZATION = 38, "proxy-authorization";
+    /// A login that gives its password or token as it is, in another protocol than HTTP (FTP's `PASS`, a simple
+    /// bind of LDAP, Redis' `AUTH`, …).
+    PASSWORD = 39, "password";
 
     /// TLS: the client offers TLS 1.3.
     OFFERS_TLS13 = 40, "offers-tls1.3";
@@ -150,7 +153,8 @@ impl Evidence {
             | Self::COOKIE.0
             | Self::SET_COOKIE.0
             | Self::API_KEY.0
-            | Self::PROXY_AUTHORIZATION.0,
+            | Self::PROXY_AUTHORIZATION.0
+            | Self::PASSWORD.0,
     );
 
     /// What the evidence of one message says that its protocol is.

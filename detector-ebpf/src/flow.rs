@@ -134,7 +134,7 @@ pub struct Side {
     pub state: u16,
     /// State of the automaton in the content, while a chunk's or a frame's header is read.
     pub content: u16,
-    /// Bytes of this message that may still be scanned.
+    /// Bytes of this message that may still be scanned; of a TLS hello, what is left of its record.
     pub window: u16,
     /// A [`crate::scan::Phase`].
     pub phase: u8,
@@ -154,8 +154,10 @@ pub struct Side {
     pub hash: u32,
     /// The [`Protocol`] that the side began with, if nothing of it is plaintext for good yet.
     pub greeting: u8,
+    /// Bytes that were read of the header of a TLS record, in which the hello goes on.
+    pub record: u8,
     /// Zero.
-    pub _pad: [u8; 3],
+    pub _pad: [u8; 2],
 }
 
 const _: () = assert!(size_of::<Side>() == 48);

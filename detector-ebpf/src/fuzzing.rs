@@ -48,7 +48,8 @@ pub fn walk(frame: &[u8]) {
     assert_eq!(key.slot(), slot_of(&segment));
 }
 
-/// Reads a stream that begins with the eleven bytes of a hello, whole and split: it is TLS, and says the same.
+/// Reads a stream that begins with the eleven bytes of a hello, whole and split: it is TLS, and says the same, over
+/// records of any size too.
 pub fn hello(input: &[u8]) {
     let mut input = Input(input);
     let kind = input.byte();
@@ -65,7 +66,20 @@ pub fn hello(input: &[u8]) {
     assert!(!whole.lost, "{whole:?}");
     assert!(whole.phase == Phase::Hello as u8 || whole.phase == Phase::Tls as u8, "{whole:?}");
     assert_eq!(read(&stream, &cuts, WINDOW, false), whole, "split at {cuts:?}");
+    if kind >> 5 == 0 {
+        return;
+    }
+    // The same handshake in one record, and in records of this size.
+    let size = usize::from(kind >> 5) * RECORD_STEP;
+    let one = input::records(&stream, usize::from(u16::MAX));
+    let whole = read(&one, &[], WINDOW, false);
+    let many = input::records(&stream, size);
+    assert_eq!(read(&many, &[], WINDOW, false), whole, "in records of {size}");
+    assert_eq!(read(&many, &cuts, WINDOW, false), whole, "in records of {size}, split at {cuts:?}");
 }
+
+/// Records of a hello are this long, or a few times as long.
+const RECORD_STEP: usize = 24;
 
 /// Reads any stream, whole and split: it shows the same, unless its place is lost.
 ///
@@ -223,7 +237,7 @@ impl Totals {
         Self {
             opened: count(Counter::Opened),
             picked_up: count(Counter::PickedUp),
-            closed_undecided: count(Counter::ClosedUndecided),
+            closed_undecided: count(Counter::ClosedUndecided) + count(Counter::ClosedSilent),
             flow_map_full: count(Counter::FlowMapFull),
             edge_map_full: count(Counter::EdgeMapFull),
             entered: sum(|value| value.entered),

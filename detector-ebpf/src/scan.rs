@@ -104,7 +104,8 @@ impl Side {
             incoming: 0,
             hash: 0,
             greeting: 0,
-            _pad: [0; 3],
+            record: 0,
+            _pad: [0; 2],
         }
     }
 
@@ -120,7 +121,8 @@ impl Side {
         self.incoming = 0;
         self.hash = 0;
         self.greeting = 0;
-        self._pad = [0; 3];
+        self.record = 0;
+        self._pad = [0; 2];
     }
 
     /// Whether nothing more is read of this side.
@@ -392,7 +394,7 @@ fn apply(work: &mut Work, state: u16, byte: u8, depth: u8) -> bool {
             pass(&mut work.side, left);
             true
         }
-        Action::PreambleLength => {
+        Action::LengthByte => {
             side.left = side.left << 8 | u32::from(byte);
             false
         }

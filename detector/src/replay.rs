@@ -31,7 +31,7 @@ use self::{
 pub use self::{
     capture::CaptureError,
     report::Report,
-    summary::{NotRead, Summary},
+    summary::{NotRead, Summary, Undecided},
     tracker::Tally,
 };
 use crate::{

@@ -25,11 +25,11 @@ PYTHON = "/usr/bin/python3"
 SCENARIOS = {}
 
 
-def scenario(*packages):
-    """Declares the scenario that is named after the function, and the packages that it needs."""
+def scenario(*packages, pypi=()):
+    """Declares the scenario that is named after the function, and the packages of Debian and PyPI that it needs."""
 
     def declare(function):
-        SCENARIOS[function.__name__.replace("_", "-")] = (function, packages)
+        SCENARIOS[function.__name__.replace("_", "-")] = (function, packages, pypi)
         return function
 
     return declare
@@ -84,6 +84,14 @@ class Lab:
         # Whatever the client ends is on the wire before the next one starts.
         time.sleep(0.1)
         return done.stdout
+
+    def python(self, text, *arguments, where="client", **options):
+        """Runs a script as a client, or starts it as a server, with the packages of PyPI."""
+        script = self.write(f"{where}.py", text)
+        options["env"] = {"PYTHONPATH": self.path("pypi"), "HOME": str(self.folder)} | options.get("env", {})
+        if where == "client":
+            return self.client(PYTHON, script, *arguments, **options)
+        return self.start(PYTHON, script, *arguments, where=where, **options)
 
     def stop(self):
         for process in reversed(self.processes):
@@ -165,13 +173,16 @@ def install(packages):
 
 
 def record(name, out):
-    function, packages = SCENARIOS[name]
+    function, packages, pypi = SCENARIOS[name]
     install(("tcpdump", "iproute2", "openssl", *packages))
     clear_up()
     target = out / f"{name}.pcap"
     with tempfile.TemporaryDirectory(prefix="plainsight-record-") as folder:
         os.chmod(folder, 0o777)
         lab = Lab(folder)
+        if pypi:
+            subprocess.run([PYTHON, "-m", "pip", "install", "-q", "--root-user-action=ignore", "--target", lab.path("pypi"), *pypi],
+                           check=True)
         try:
             lay_out()
             file = pathlib.Path(folder) / "capture.pcap"
@@ -193,7 +204,7 @@ def record(name, out):
             lab.stop()
             clear_up()
     versions = [run("dpkg-query", "-Wf", "${Package} ${Version}", package).decode() for package in packages]
-    print(f"{name}: {size} bytes; {', '.join(versions)}", flush=True)
+    print(f"{name}: {size} bytes; {', '.join([*versions, *pypi])}", flush=True)
 
 
 # Caches, brokers and databases.
@@ -210,12 +221,24 @@ def redis(lab):
     lab.client("redis-cli", "-h", SERVER, "-p", "6380", "--tls", "--insecure", "PING")
 
 
-def postgresql_server(lab, ssl):
+@scenario("redis-server", "redis-tools", pypi=("redis==7.0.1",))
+def redis_auth(lab):
+    lab.start("redis-server", "--port", "6379", "--bind", SERVER, "--requirepass", "made-up", "--save", "", ports=[6379])
+    # `AUTH` before all else; `HELLO 3 AUTH` of RESP3; and a client that has no password.
+    lab.client("redis-cli", "-h", SERVER, "-a", "made-up", "PING")
+    lab.python(f"""
+import redis
+assert redis.Redis(host="{SERVER}", password="made-up", protocol=3).ping()
+""")
+    lab.client("redis-cli", "-h", SERVER, "PING", status=None)
+
+
+def postgresql_server(lab, ssl, method="trust"):
     programs = next(pathlib.Path("/usr/lib/postgresql").glob("*/bin"))
     data = lab.path("data")
     run(*within("server", str(programs / "initdb"), "-D", data, "-A", "trust", "--no-sync", user="postgres"))
     with open(f"{data}/pg_hba.conf", "a") as rules:
-        rules.write("host all all 10.244.1.0/24 trust\n")
+        rules.write(f"host all all 10.244.1.0/24 {method}\n")
     options = ["-c", "listen_addresses=" + SERVER, "-c", "unix_socket_directories=", "-c", "fsync=off"]
     if ssl:
         certificate, key = lab.certificate()
@@ -246,6 +269,22 @@ def postgresql_tls(lab):
     psql(lab, "require")
 
 
+@scenario("postgresql", "postgresql-client")
+def postgresql_password(lab):
+    postgresql_server(lab, ssl=False, method="password")
+    for mode in ("disable", "prefer"):
+        # The server asks for the password as it is; there is none that it would take.
+        lab.client("psql", f"host=db.test hostaddr={SERVER} user=postgres dbname=postgres password=made-up sslmode={mode}", "-c", "",
+                   status=(2,))
+
+
+@scenario("postgresql", "postgresql-client")
+def postgresql_scram(lab):
+    postgresql_server(lab, ssl=False, method="scram-sha-256")
+    lab.client("psql", f"host=db.test hostaddr={SERVER} user=postgres dbname=postgres password=made-up sslmode=disable", "-c", "",
+               status=(2,))
+
+
 @scenario("memcached", "libmemcached-tools")
 def memcached(lab):
     lab.start("memcached", "-u", "nobody", "-l", SERVER, "-p", "11211", "-U", "0", ports=[11211])
@@ -270,6 +309,48 @@ def mqtt(lab):
     lab.client(*send, "-V", "mqttv5", "-i", "second")
     lab.client(*send, "-V", "mqttv31", "-i", "third")
     lab.client(*send, "-p", "8883", "--cafile", certificate, "--insecure")
+
+
+@scenario("mosquitto", "mosquitto-clients")
+def mqtt_password(lab):
+    secrets = lab.path("secrets")
+    run("mosquitto_passwd", "-b", "-c", secrets, "app", "made-up")
+    settings = lab.write("mosquitto.conf", f"user root\nlistener 1883 {SERVER}\npassword_file {secrets}\n")
+    lab.start("mosquitto", "-c", settings, ports=[1883])
+    send = ["mosquitto_pub", "-h", SERVER, "-t", "greeting", "-m", "hello", "-u", "app"]
+    lab.client(*send, "-P", "made-up", "-V", "mqttv5", "-i", "first", "--will-topic", "gone", "--will-payload", "x")
+    lab.client(*send, "-P", "made-up", "-V", "mqttv311", "-i", "second")
+    # A name alone, which the server refuses.
+    lab.client(*send, "-V", "mqttv311", "-i", "third", status=None)
+
+
+@scenario("nats-server", pypi=("nats-py==2.11.0",))
+def nats_password(lab):
+    lab.start("nats-server", "-a", SERVER, "-p", "4222", "--user", "app", "--pass", "made-up", ports=[4222])
+    lab.python(f"""
+import asyncio, nats
+async def main():
+    client = await nats.connect("nats://{SERVER}:4222", user="app", password="made-up", allow_reconnect=False)
+    await client.publish("greeting", b"hello")
+    await client.flush()
+    await client.close()
+asyncio.run(main())
+""")
+
+
+@scenario("nats-server", pypi=("nats-py==2.11.0",))
+def nats_tls(lab):
+    certificate, key = lab.certificate()
+    lab.start("nats-server", "-a", SERVER, "-p", "4222", "--tls", "--tlscert", certificate, "--tlskey", key, ports=[4222])
+    lab.python(f"""
+import asyncio, nats, ssl
+async def main():
+    context = ssl.create_default_context(cafile={certificate!r})
+    client = await nats.connect("nats://{SERVER}:4222", tls=context, tls_hostname="mcp.test", allow_reconnect=False)
+    await client.flush()
+    await client.close()
+asyncio.run(main())
+""")
 
 
 @scenario("nats-server")
@@ -309,15 +390,101 @@ def mariadb_tls(lab):
     mariadb_login(lab, "--ssl", "--skip-ssl-verify-server-cert")
 
 
-@scenario("rabbitmq-server", "amqp-tools")
-def amqp(lab):
-    settings = lab.write("rabbitmq.conf", f"listeners.tcp.1 = {SERVER}:5672\nloopback_users = none\n")
+def rabbitmq(lab, listeners, ports):
+    settings = lab.write("rabbitmq.conf", f"{listeners}\nloopback_users = none\n")
     env = {"RABBITMQ_NODENAME": "record@localhost", "RABBITMQ_MNESIA_BASE": lab.path("mnesia"), "RABBITMQ_CONFIG_FILE": settings,
            "RABBITMQ_LOG_BASE": lab.path("log"), "RABBITMQ_ENABLED_PLUGINS_FILE": lab.write("plugins", "[]."),
            "HOME": str(lab.folder), "RABBITMQ_PID_FILE": lab.path("pid")}
-    lab.start("/usr/lib/rabbitmq/bin/rabbitmq-server", ports=[5672], user="rabbitmq", env=env, seconds=90)
+    lab.start("/usr/lib/rabbitmq/bin/rabbitmq-server", ports=ports, user="rabbitmq", env=env, seconds=90)
+
+
+@scenario("rabbitmq-server", "amqp-tools")
+def amqp(lab):
+    rabbitmq(lab, f"listeners.tcp.1 = {SERVER}:5672", [5672])
     lab.client("amqp-declare-queue", "--server=" + SERVER, "-q", "greeting")
     lab.client("amqp-publish", "--server=" + SERVER, "-r", "greeting", "-b", "hello")
+
+
+@scenario("rabbitmq-server", "python3-pika")
+def amqp_tls(lab):
+    certificate, key = lab.certificate()
+    rabbitmq(lab, f"""listeners.tcp.1 = {SERVER}:5672
+listeners.ssl.1 = {SERVER}:5671
+ssl_options.cacertfile = {certificate}
+ssl_options.certfile = {certificate}
+ssl_options.keyfile = {key}
+ssl_options.verify = verify_none""", [5671, 5672])
+    client = f"""
+import pika, ssl, sys
+context = ssl.create_default_context(cafile={certificate!r})
+tls = pika.SSLOptions(context, "mcp.test") if sys.argv[1] == "5671" else None
+connection = pika.BlockingConnection(pika.ConnectionParameters("{SERVER}", int(sys.argv[1]), ssl_options=tls))
+connection.channel().queue_declare("greeting")
+connection.close()
+"""
+    lab.python(client, "5671")
+    lab.python(client, "5672")
+
+
+def listener(lab, port):
+    """A server that takes connections and says nothing: for clients whose servers no registry has."""
+    lab.python("""
+import socket, sys, threading
+server = socket.create_server((sys.argv[1], int(sys.argv[2])))
+def read(stream):
+    while stream.recv(65536):
+        pass
+while True:
+    threading.Thread(target=read, args=server.accept()[:1], daemon=True).start()
+""", SERVER, str(port), where="server", ports=[port])
+
+
+@scenario("kcat", "python3-kafka")
+def kafka(lab):
+    listener(lab, 9092)
+    lab.client("kcat", "-L", "-b", SERVER + ":9092", "-m", "2", status=None)
+    lab.python(f"""
+import kafka
+try:
+    kafka.KafkaProducer(bootstrap_servers="{SERVER}:9092", client_id="producer", api_version_auto_timeout_ms=1000)
+except kafka.errors.NoBrokersAvailable:
+    pass
+""")
+
+
+@scenario("python3-pymongo", pypi=("pymongo==4.15.4",))
+def mongodb(lab):
+    listener(lab, 27017)
+    client = f"""
+import platform, sys
+# Drivers tell which kernel they run on.
+platform.release = lambda: "6.18"
+import pymongo, pymongo.errors
+api = dict(server_api=pymongo.server_api.ServerApi("1")) if "api" in sys.argv else dict()
+try:
+    pymongo.MongoClient("{SERVER}", serverSelectionTimeoutMS=1000, connectTimeoutMS=1000, **api).admin.command("ping")
+except pymongo.errors.ServerSelectionTimeoutError:
+    pass
+"""
+    # OP_QUERY of old drivers and of new ones that do not know the server; OP_MSG of those that name an API.
+    lab.python(client, env={"PYTHONPATH": ""})
+    lab.python(client)
+    lab.python(client, "api")
+
+
+@scenario("python3-cassandra")
+def cassandra(lab):
+    listener(lab, 9042)
+    for version in (3, 4):
+        lab.python(f"""
+import cassandra.cluster
+cluster = cassandra.cluster.Cluster(["{SERVER}"], protocol_version={version}, connect_timeout=1)
+try:
+    cluster.connect()
+except cassandra.cluster.NoHostAvailable:
+    pass
+cluster.shutdown()
+""")
 
 
 @scenario("zookeeper")
@@ -382,6 +549,22 @@ def smtp(lab):
     lab.client(*send)
     # The server offers STARTTLS, and the client does not take it up.
     lab.client(*send, "--port", "587")
+
+
+@scenario("python3-aiosmtpd", "swaks")
+def smtp_auth(lab):
+    lab.python(f"""
+import time
+from aiosmtpd.controller import Controller
+from aiosmtpd.handlers import Sink
+from aiosmtpd.smtp import AuthResult
+Controller(Sink(), hostname="{SERVER}", port=587, auth_require_tls=False,
+           authenticator=lambda *all: AuthResult(success=True)).start()
+time.sleep(60)
+""", where="server", ports=[587])
+    send = ["swaks", "--server", SERVER, "--port", "587", "--helo", "client.test", "--from", "a@client.test", "--to", "b@mcp.test"]
+    for mechanism in ("PLAIN", "LOGIN"):
+        lab.client(*send, "--auth", mechanism, "--auth-user", "app", "--auth-password", "made-up")
 
 
 @scenario("python3-aiosmtpd", "openssl")
@@ -478,6 +661,63 @@ seccomp_sandbox=NO
 connect_from_port_20=NO
 """)
     lab.start("vsftpd", settings, ports=[21])
+
+
+@scenario("python3-pyftpdlib", "curl")
+def ftp_login(lab):
+    lab.write("root/greeting", "A file's content is nothing that is known.\n")
+    lab.python(f"""
+from pyftpdlib.authorizers import DummyAuthorizer
+from pyftpdlib.handlers import FTPHandler
+from pyftpdlib.servers import FTPServer
+FTPHandler.authorizer = DummyAuthorizer()
+FTPHandler.authorizer.add_user("app", "made-up", {lab.path("root")!r})
+FTPHandler.passive_ports = [2100]
+FTPServer(("{SERVER}", 21), FTPHandler).serve_forever()
+""", where="server", ports=[21])
+    lab.client("curl", "-sS", "-u", "app:made-up", f"ftp://{SERVER}/greeting")
+
+
+@scenario("prosody", "python3-slixmpp")
+def xmpp(lab):
+    certificate, key = lab.certificate()
+    settings = lab.write("prosody.cfg.lua", f"""
+run_as_root = true
+daemonize = false
+data_path = "{lab.path('data')}"
+pidfile = "{lab.path('pid')}"
+log = {{ warn = "*console" }}
+interfaces = {{ "{SERVER}" }}
+c2s_ports = {{ 5222 }}
+c2s_direct_tls_ports = {{ 5223 }}
+s2s_ports = {{ }}
+modules_enabled = {{ "roster", "saslauth", "tls", "disco" }}
+c2s_require_encryption = false
+allow_unencrypted_plain_auth = true
+authentication = "internal_plain"
+ssl = {{ certificate = "{certificate}", key = "{key}" }}
+VirtualHost "mcp.test"
+""")
+    lab.write("data/mcp%2etest/accounts/app.dat", 'return { ["password"] = "made-up" };\n')
+    lab.start("prosody", "-F", "--config", settings, ports=[5222, 5223])
+    client = f"""
+import slixmpp, ssl, sys
+how = sys.argv[1]
+class Client(slixmpp.ClientXMPP):
+    def __init__(self):
+        plugins = dict(feature_mechanisms=dict(unencrypted_plain=True, unencrypted_scram=True, use_mech=sys.argv[2]))
+        super().__init__("app@mcp.test/x", "made-up", plugin_config=plugins)
+        self.ssl_context.check_hostname = False
+        self.ssl_context.verify_mode = ssl.CERT_NONE
+        self.add_event_handler("session_start", lambda event: self.disconnect())
+client = Client()
+clear = how == "clear"
+client.connect(("{SERVER}", 5223 if how == "direct" else 5222), use_ssl=how == "direct", disable_starttls=clear)
+client.process(forever=False)
+"""
+    # Without TLS by a password that can be read and by one that cannot; with STARTTLS; and behind TLS from the start.
+    for how, mechanism in (("clear", "PLAIN"), ("clear", "SCRAM-SHA-1"), ("starttls", "PLAIN"), ("direct", "PLAIN")):
+        lab.python(client, how, mechanism)
 
 
 @scenario("vsftpd", "curl")

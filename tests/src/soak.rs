@@ -158,7 +158,7 @@ impl Books {
             ["flow_map_full", "edge_map_full", "open_refused", "budget_spent", "sequence_gap", "step_limit"];
         Self {
             verdicts: scrape.connections(),
-            undecided: scrape.kernel("closed_undecided"),
+            undecided: scrape.kernel("closed_undecided") + scrape.kernel("closed_silent"),
             lost: lost.iter().map(|reason| scrape.kernel(reason)).sum(),
         }
     }

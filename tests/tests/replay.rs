@@ -319,11 +319,31 @@ spec: {selector: {matchLabels: {app: tools}}, serviceAccounts: [{namespace: mcp,
 
 #[test]
 fn nothing_of_a_payload_is_written() {
-    for name in ["py2-big.pcap", "py1-streamable.pcap"] {
+    let logins = [
+        "redis-auth",
+        "xmpp",
+        "ldap",
+        "imap",
+        "pop3",
+        "ftp-login",
+        "smtp-auth",
+        "mqtt-password",
+        "nats-password",
+    ];
+    let names = ["py2-big", "py1-streamable", "postgresql-password", "amqp"];
+    for name in names.into_iter().chain(logins).map(|name| format!("{name}.pcap")) {
         for format in [&["--json"][..], &[]] {
-            let output = run(&[format, &[&capture(name)]].concat(), 0);
+            let output = run(&[format, &[&capture(&name)]].concat(), 0);
             let written = text(&output.stdout) + &text(&output.stderr);
-            for secret in ["aaaa", "xxxx", "066960d8130245aa884141c7eda50e89", "Add two numbers"] {
+            for secret in [
+                "made-up",
+                "AGFwcA",
+                "guest",
+                "aaaa",
+                "xxxx",
+                "066960d8130245aa884141c7eda50e89",
+                "Add two numbers",
+            ] {
                 assert!(!written.contains(secret), "{name}: {secret}");
             }
         }

@@ -6,6 +6,7 @@
 
 mod head;
 mod others;
+mod text;
 
 use head::{Head, head};
 
@@ -90,10 +91,18 @@ pub enum Token {
     FtpUser,
     PlainCommand,
     XmppStream,
-    ProxyLength,
+    LengthByte,
     ProxyLengthEnd,
+    PasswordCommand,
+    RedisAuth,
+    PostgresPassword,
+    MqttPassword,
+    LdapSimpleBind,
+    AmqpStart,
+    NatsPassword,
+    NatsInfo,
     /// The first of MCP's methods; the others follow in the order of [`METHODS`].
-    FirstMethod = 80,
+    FirstMethod = 88,
 }
 
 const _: () = assert!(Token::FirstMethod as usize + METHODS.len() <= 128);
@@ -146,6 +155,7 @@ const fn grammar() -> Grammar {
     b.name(&[0x00, 0x01, 0x02, 0x03, 0x04, 0x15, 0x16]);
     b.name_alike(others::LOW);
     b.name_alike(others::HIGH);
+    b.name_alike(others::BIND);
 
     let dead = b.state();
     let skip = b.state();
@@ -383,7 +393,7 @@ const fn start(b: &mut Builder, json: &Json, head: &Head, dead: u16) -> (u16, u1
 
     let (major, alert) = tls(b, root, broken);
     others::binary(b, root, &first, unknown);
-    let command = others::text(b, root, &first, major, alert, unknown);
+    let command = text::text(b, root, &first, major, alert, unknown);
 
     // PostgreSQL answers an SSLRequest with one byte, and then the stream goes on.
     let yes = first.word(b, root, b"s");
@@ -412,8 +422,8 @@ const fn start(b: &mut Builder, json: &Json, head: &Head, dead: u16) -> (u16, u1
     b.on(end, b" ", begin);
     // NATS has a `CONNECT` too, of JSON.
     let connect = b.like(target);
-    let nats = b.accept(Token::NatsLine as u8, broken);
-    b.on(connect, b"{", nats);
+    let options = text::nats_options(b, broken);
+    b.on(connect, b"{", options);
     let end = first.word(b, root, b"connect");
     b.on(end, b" ", connect);
     let target = request_target(b, Token::HttpHeadRequest, head.rest, unknown, broken);
@@ -492,10 +502,12 @@ const fn tls(b: &mut Builder, root: u16, broken: u16) -> (u16, u16) {
     let weak = b.accept(Token::TlsServerHelloWeak as u8, broken);
     let after_server = tls_legacy_version(b, server, weak, broken);
 
-    let handshake = b.like(broken);
+    // The record's length is kept, for the hello may go on in another one.
+    let handshake = b.accept(Token::LengthByte as u8, broken);
     b.on(handshake, &[0x01], after_client);
     b.on(handshake, &[0x02], after_server);
     let length_low = b.state();
+    let length_low = b.accept(Token::LengthByte as u8, length_low);
     b.all(length_low, handshake);
     let length = b.state();
     b.all(length, length_low);

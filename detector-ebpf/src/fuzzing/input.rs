@@ -5,8 +5,20 @@
 
 use std::vec::Vec;
 
-/// The eleven bytes that decide on a hello: record, handshake and version. Its lengths are not looked at beyond.
+/// The eleven bytes that decide on a hello: record, handshake and version. The handshake's length is not looked at.
 pub(super) const HELLO: [u8; 11] = [0x16, 3, 1, 2, 0, 1, 0, 1, 0xfc, 3, 3];
+
+/// The handshake of a hello in records of `size` bytes.
+pub(super) fn records(hello: &[u8], size: usize) -> Vec<u8> {
+    let (head, handshake) = hello.split_at(5);
+    let mut stream = Vec::new();
+    for piece in handshake.chunks(size) {
+        stream.extend_from_slice(head.get(..3).unwrap_or_default());
+        stream.extend((piece.len() as u16).to_be_bytes());
+        stream.extend_from_slice(piece);
+    }
+    stream
+}
 
 /// Cuts of one stream.
 const CUTS: u8 = 8;

@@ -1,8 +1,9 @@
 //! Owns the reading of a TLS hello behind its first eleven bytes: server name, ALPN and versions.
 //!
 //! A hello is a list of lengths, so most of it is passed over unread: of a post-quantum hello of 1.8 KB some
-//! 150 bytes are read. It may be split over segments at any byte. One that is split over records (RFC 8446
-//! §5.1 allows it, no stack does it) is read wrongly: it stays TLS, its names are lost.
+//! 150 bytes are read. It may be split over segments at any byte, and over records (RFC 8446 §5.1) behind its first
+//! six bytes, as those with small fragments make them. Where what follows is no record of a handshake, it stays TLS and
+//! its names are lost.
 
 use super::{Head, Phase, Work, token};
 use crate::{
@@ -49,6 +50,12 @@ enum Field {
 }
 
 const RANDOM: u32 = 32;
+/// Bytes of the first record that were read: type and length of the handshake, and the legacy version.
+const BEGUN: u16 = 6;
+/// Type of the records that a hello is in (RFC 8446 §5.1).
+const HANDSHAKE: u8 = 0x16;
+/// Bytes of a record's header.
+const RECORD_HEADER: u8 = 5;
 const SERVER_NAME_TYPE: u16 = 0;
 const ALPN_TYPE: u16 = 16;
 const SUPPORTED_VERSIONS_TYPE: u16 = 43;
@@ -68,7 +75,17 @@ const HASH_PRIME: u32 = 0x0100_0193;
 #[inline(always)]
 pub(super) const fn begin(work: &mut Work) {
     let side = &mut work.side;
+    // Its low bytes are those of the record's length.
+    let record = side.left as u16;
+    if record < BEGUN {
+        // What was taken for the version is of the next record's header.
+        side.evidence = 0;
+        side.phase = Phase::Tls as u8;
+        return;
+    }
     side.phase = Phase::Hello as u8;
+    side.window = record - BEGUN;
+    side.record = 0;
     side.left = RANDOM;
     side.hash = 0;
     side.incoming = 0;
@@ -90,15 +107,20 @@ const fn expect(side: &mut Side, field: Field) {
 #[expect(clippy::indexing_slicing, reason = "a masked index is below the length")]
 #[inline(always)]
 pub(super) fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) -> u32 {
-    if work.side.left >= len && !is_name(&work.side) {
-        work.side.left -= len;
-        return len;
-    }
     // What is passed over is not loaded.
     let mut taken = 0;
-    if !is_name(&work.side) {
+    if !is_name(&work.side) && !is_header(&work.side) {
         taken = work.side.left;
-        work.side.left = 0;
+        if taken > u32::from(work.side.window) {
+            taken = u32::from(work.side.window);
+        }
+        if taken > len {
+            taken = len;
+        }
+        pass(&mut work.side, taken);
+        if taken == len {
+            return len;
+        }
     }
     let mut size = len - taken;
     if size > BLOCK as u32 {
@@ -117,13 +139,19 @@ pub(super) fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) ->
         if position >= size || !work.side.is(Phase::Hello) {
             break;
         }
-        if work.side.left > 0 && !is_name(&work.side) {
+        let header = is_header(&work.side);
+        if work.side.left > 0 && !is_name(&work.side) && !header {
             // The rest is passed over in the next step.
             break;
         }
         let byte = work.block[core::hint::black_box(position) as usize & (BLOCK - 1)];
         work.position = position + 1;
         work.scanned = work.scanned.wrapping_add(1);
+        if header {
+            record_header(&mut work.side, byte);
+            continue;
+        }
+        work.side.window -= 1;
         if is_name(&work.side) {
             name(work, byte)
         } else {
@@ -132,13 +160,44 @@ pub(super) fn step<P: Packet>(packet: &P, work: &mut Work, at: u32, len: u32) ->
         let work = core::hint::black_box(&mut *work);
         let left = work.side.left;
         let room = size.saturating_sub(work.position);
-        if left > 0 && left <= room && !is_name(&work.side) {
+        if left > 0 && left <= room && left <= u32::from(work.side.window) && !is_name(&work.side) {
             work.position += left;
-            work.side.left = 0;
+            pass(&mut work.side, left);
         }
     }
     let done = taken + work.position;
     if !work.side.is(Phase::Hello) || done > len { len } else { done }
+}
+
+/// Passes over bytes of a field, which are in the record.
+#[inline(always)]
+const fn pass(side: &mut Side, bytes: u32) {
+    side.left -= bytes;
+    side.window -= bytes as u16;
+}
+
+/// Whether the record is over, so that the next byte is of another one's header.
+#[inline(always)]
+const fn is_header(side: &Side) -> bool {
+    side.window == 0 || side.record != 0
+}
+
+/// Takes a byte of a record's header.
+#[inline(always)]
+const fn record_header(side: &mut Side, byte: u8) {
+    let at = side.record;
+    side.record = at + 1;
+    if at == 0 && byte != HANDSHAKE {
+        side.lose();
+    } else if at == RECORD_HEADER - 2 {
+        side.window = (byte as u16) << 8;
+    } else if at == RECORD_HEADER - 1 {
+        side.window |= byte as u16;
+        side.record = 0;
+        if side.window == 0 {
+            side.lose();
+        }
+    }
 }
 
 #[inline(always)]

@@ -17,7 +17,8 @@ pub(super) enum Action {
     Greeting,
     /// Something before the stream's own beginning.
     Preamble,
-    PreambleLength,
+    /// A byte of a length, the highest first.
+    LengthByte,
     EndOfPreambleLength,
     /// The stream is TLS, and no more is read of it.
     Tls,
@@ -92,6 +93,10 @@ const fn named(protocol: Protocol) -> Meaning {
     Meaning { protocol: protocol as u8, action: Action::Named, ..NOTHING }
 }
 
+const fn password(protocol: Protocol) -> Meaning {
+    Meaning { evidence: Evidence::PASSWORD.0, ..named(protocol) }
+}
+
 const fn commands(protocol: Protocol) -> Meaning {
     Meaning { protocol: protocol as u8, action: Action::Commands, ..NOTHING }
 }
@@ -115,7 +120,7 @@ const fn meanings() -> [Meaning; TOKENS] {
         ..NOTHING
     };
     let lines = Meaning { evidence: Evidence::RAW_JSON.0, head: 0, action: Action::Lines, ..NOTHING };
-    let entries: [(Token, Meaning); 74] = [
+    let entries: [(Token, Meaning); 82] = [
         (Token::TlsClientHello, hello(Evidence::OFFERS_TLS12, Head::CLIENT)),
         (Token::TlsClientHelloWeak, hello(Evidence::OFFERS_WEAK, Head::CLIENT)),
         (Token::TlsServerHello, hello(Evidence::NONE, 0)),
@@ -146,10 +151,18 @@ const fn meanings() -> [Meaning; TOKENS] {
         (Token::ImapGreeting, commands(Protocol::Imap)),
         (Token::Pop3Greeting, commands(Protocol::Pop3)),
         (Token::SmtpHello, commands(Protocol::Smtp)),
-        (Token::FtpUser, named(Protocol::Ftp)),
+        (Token::FtpUser, commands(Protocol::Ftp)),
         (Token::PlainCommand, action(Action::Named)),
+        (Token::PasswordCommand, Meaning { evidence: Evidence::PASSWORD.0, ..action(Action::Named) }),
+        (Token::RedisAuth, password(Protocol::Redis)),
+        (Token::PostgresPassword, password(Protocol::Postgresql)),
+        (Token::MqttPassword, password(Protocol::Mqtt)),
+        (Token::LdapSimpleBind, password(Protocol::Ldap)),
+        (Token::NatsPassword, password(Protocol::Nats)),
+        (Token::AmqpStart, commands(Protocol::Amqp)),
+        (Token::NatsInfo, commands(Protocol::Nats)),
         (Token::XmppStream, commands(Protocol::Xmpp)),
-        (Token::ProxyLength, action(Action::PreambleLength)),
+        (Token::LengthByte, action(Action::LengthByte)),
         (Token::ProxyLengthEnd, action(Action::EndOfPreambleLength)),
         (Token::AmqpTls, preamble(3)),
         (Token::Ssl2Hello, Meaning { evidence: Evidence::OFFERS_WEAK.0, ..action(Action::Tls) }),

@@ -63,8 +63,8 @@ pub(super) fn refuse(flow: &mut Flow, side: u8) {
     }
 }
 
-/// Settles a flow that ends: it is TLS if a hello was begun, opaque if a side began with nothing known. False if nothing can be said,
-/// which is counted.
+/// Settles a flow that ends: it is TLS if a hello was begun, opaque if a side began with nothing known. False if
+/// nothing can be said, which is counted by why.
 #[inline(always)]
 pub(super) fn settle<S: Store>(store: &S, flow: &mut Flow) -> bool {
     let [low, high] = &flow.sides;
@@ -79,7 +79,8 @@ pub(super) fn settle<S: Store>(store: &S, flow: &mut Flow) -> bool {
         } else if low.is(Phase::Opaque) || high.is(Phase::Opaque) {
             Verdict::Opaque as u8
         } else {
-            store.count(Counter::ClosedUndecided);
+            let spoke = (low.flags | high.flags) & Side::SPOKE != 0;
+            store.count(if spoke { Counter::ClosedUndecided } else { Counter::ClosedSilent });
             return false;
         };
     }

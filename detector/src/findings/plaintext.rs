@@ -1,6 +1,6 @@
 //! Owns what is said of plaintext: by what it carries, by what is declared for the port, and by who sends it.
 
-use detector_ebpf::verdict::Protocol;
+use detector_ebpf::{evidence::Evidence, verdict::Protocol};
 
 use super::{Finding, FindingId, Rules, Severity, catalogue::describe, fix, is_risky};
 use crate::{
@@ -25,6 +25,13 @@ pub(super) fn of_content(flow: &Flow, policy: &PolicyView, rules: Rules) -> Opti
                 "{client} speaks MCP{with} to {server} on port {port} in plaintext, so anyone on the path can read and change tool calls, {outcome}"
             );
             (FindingId::PlaintextMcp, severity, why)
+        }
+        (protocol, true) if flow.evidence.any(Evidence::PASSWORD) => {
+            let protocol = protocol.name();
+            let why = format!(
+                "{client} logs in to {server} on port {port} by {protocol} with a password in plaintext, so anyone on the path can take and use it, {outcome}"
+            );
+            (FindingId::PlaintextCredentials, Severity::Medium, why)
         }
         (_, true) => {
             let why = format!(

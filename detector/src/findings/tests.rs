@@ -70,6 +70,14 @@ fn ids(flow: &Flow, policy: &PolicyView) -> Vec<(FindingId, Severity)> {
 }
 
 #[test]
+fn a_login_is_told_as_one() {
+    let flow = flow(6379, Protocol::Redis, Evidence::PASSWORD.or(Evidence::ANSWERED));
+    let [finding] = &evaluate(&flow, &no_policy(), Rules::default())[..] else { panic!("one finding") };
+    let why = "on port 6379 by redis with a password in plaintext, so anyone on the path can take and use it";
+    assert!(finding.why.contains(" logs in to ") && finding.why.contains(why), "{}", finding.why);
+}
+
+#[test]
 fn mcp_and_credentials_raise_and_served_raises_over_refused() {
     use {FindingId::*, Protocol::*, Severity::*};
     let bearer = Evidence::AUTH_BEARER;
@@ -83,6 +91,9 @@ fn mcp_and_credentials_raise_and_served_raises_over_refused() {
         (Mcp, bearer.or(refused), vec![(PlaintextMcp, High)]),
         (Http1, bearer.or(answered), vec![(PlaintextCredentials, Medium)]),
         (Http1, bearer.or(refused), vec![(PlaintextCredentials, Low)]),
+        (Redis, Evidence::PASSWORD.or(answered), vec![(PlaintextCredentials, Medium)]),
+        (Ldap, Evidence::PASSWORD.or(refused), vec![(PlaintextCredentials, Low)]),
+        (Redis, answered, vec![]),
         (Http1, answered, vec![]),
         (JsonRpc, answered, vec![]),
     ] {

@@ -13,7 +13,7 @@ use serde_json::{Map, Value};
 use super::{
     capture::CaptureError,
     progress::size_of_bytes,
-    summary::{NotRead, Summary},
+    summary::{NotRead, Summary, Undecided},
     table,
     tracker::{Tally, Tracked},
 };
@@ -127,7 +127,7 @@ impl Report {
 }
 
 fn write_summary(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
-    let Summary { tally, flows, connections, open, findings, not_read } = summary;
+    let Summary { tally, flows, connections, undecided, open, findings, not_read } = summary;
     let Tally { packets, bytes, truncated, unread, first, last } = tally;
     write!(out, "packets: {packets}, {}", size_of_bytes(*bytes))?;
     if let (Some(first), Some(last)) = (first, last) {
@@ -145,6 +145,16 @@ fn write_summary(summary: &Summary, out: &mut impl Write) -> io::Result<()> {
         write!(out, "; open at the end: {open}")?;
     }
     writeln!(out)?;
+    let Undecided { no_payload, too_little } = undecided;
+    if no_payload + too_little > 0 {
+        let why = [(no_payload, "sent no payload"), (too_little, "sent too little to tell")];
+        let why: Vec<String> = why
+            .into_iter()
+            .filter(|(count, _)| **count > 0)
+            .map(|(count, why)| format!("{count} {why}"))
+            .collect();
+        writeln!(out, "undecided, and in no flow: {}", why.join(", "))?;
+    }
     let some = findings.iter().filter(|(_, count)| *count > 0);
     let some: Vec<String> = some.map(|(severity, count)| format!("{} {count}", severity.as_str())).collect();
     writeln!(out, "findings: {}", if some.is_empty() { "none".to_owned() } else { some.join(", ") })?;
@@ -187,6 +197,7 @@ struct SummaryLine {
     last_seen: Option<String>,
     flows: usize,
     connections: Map<String, Value>,
+    undecided: Map<String, Value>,
     open: u64,
     findings: Map<String, Value>,
     packets_not_read: Map<String, Value>,
@@ -195,7 +206,7 @@ struct SummaryLine {
 
 impl SummaryLine {
     fn new(summary: &Summary, error: Option<&CaptureError>) -> Self {
-        let Summary { tally, flows, connections, open, findings, not_read } = summary;
+        let Summary { tally, flows, connections, undecided, open, findings, not_read } = summary;
         let Tally { packets, bytes, truncated, unread, first, last } = tally;
         let mut packets_not_read =
             object(not_read.packets.iter().map(|(counter, count)| (counter.name(), *count)));
@@ -213,6 +224,9 @@ impl SummaryLine {
             last_seen: last.map(|ns| time(Timestamp(ns))),
             flows: *flows,
             connections: object(connections.iter().map(|(verdict, count)| (Verdict::name(*verdict), *count))),
+            undecided: object(
+                [("no_payload", undecided.no_payload), ("too_little", undecided.too_little)].into_iter(),
+            ),
             open: *open,
             findings: object(findings.iter().map(|(severity, count)| (severity.as_str(), *count as u64))),
             packets_not_read,

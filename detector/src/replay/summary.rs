@@ -17,12 +17,23 @@ pub struct Summary {
     pub flows: usize,
     /// Connections by verdict; those that ended without one are `undecided`.
     pub connections: Vec<(Verdict, u64)>,
+    /// Why connections have no verdict.
+    pub undecided: Undecided,
     /// Connections that were open when the capture ended.
     pub open: u64,
     /// Findings by severity, worst first.
     pub findings: Vec<(Severity, usize)>,
     /// What was not read.
     pub not_read: NotRead,
+}
+
+/// Connections without a verdict, by why they have none.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Undecided {
+    /// Neither side sent any payload in the capture.
+    pub no_payload: u64,
+    /// What was sent is the beginning of more than one thing, or of one that may still turn to TLS.
+    pub too_little: u64,
 }
 
 /// What was not read, by the tracker's counters. Those that are zero are left out.
@@ -47,7 +58,11 @@ impl Summary {
             })
             .collect();
         let counted = |counter: Counter| tracked.counters.get(counter as usize).copied().unwrap_or_default();
-        connections.push((Verdict::Undecided, counted(Counter::ClosedUndecided)));
+        let undecided = Undecided {
+            no_payload: counted(Counter::ClosedSilent),
+            too_little: counted(Counter::ClosedUndecided),
+        };
+        connections.push((Verdict::Undecided, undecided.no_payload + undecided.too_little));
         let mut not_read = NotRead::default();
         for counter in Counter::ALL {
             let count = counted(counter);
@@ -61,6 +76,7 @@ impl Summary {
             tally: tracked.tally,
             flows: flows.len(),
             connections,
+            undecided,
             open: tracked.open,
             findings: Severity::ALL
                 .into_iter()

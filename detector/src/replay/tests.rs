@@ -6,7 +6,7 @@ use detector_ebpf::{
 };
 
 use super::{
-    Limits, Report, replay,
+    Limits, Report, Undecided, replay,
     testing::{ACK, Blocks, MCP, SYN, connection, pcap, pcap_head, pcap_record, tcp},
 };
 use crate::{
@@ -209,6 +209,23 @@ fn headers_alone_are_no_verdict() {
 }
 
 #[test]
+fn a_connection_without_a_verdict_is_told_with_why() {
+    let mut frames = connection("10.244.0.2:40001", SERVER, &[]);
+    frames.extend(connection("10.244.0.2:40002", SERVER, &[(true, b"PO")]));
+    frames.extend(connection("10.244.0.2:40003", SERVER, &[(true, b"GE")]));
+    // Open at the end.
+    frames.push(tcp("10.244.0.2:40004", SERVER, 0, SYN, b""));
+    frames.extend(connection("10.244.0.2:40005", SERVER, &MCP));
+    let report = report(&Store::default(), &pcap(1, &frames));
+    assert_eq!(report.summary.connections.last(), Some(&(Verdict::Undecided, 4)));
+    assert_eq!(report.summary.undecided, Undecided { no_payload: 2, too_little: 2 });
+    let text = text(&report);
+    let summary = "connections: 5 (plaintext 1, undecided 4); open at the end: 1\n\
+        undecided, and in no flow: 2 sent no payload, 2 sent too little to tell\n";
+    assert!(text.contains(summary), "{text}");
+}
+
+#[test]
 fn what_is_no_tcp_or_of_another_link_is_counted_by_reason() {
     let blocks = Blocks { big_endian: false };
     let mut udp = tcp(CLIENT, SERVER, 0, 0, b"");
@@ -369,6 +386,7 @@ fn lines_are_those_of_run_and_a_summary() {
             "last_seen": "2023-11-14T22:13:20.007Z",
             "flows": 1,
             "connections": {"plaintext": 1, "mesh-mtls": 0, "tls": 0, "opaque": 0, "undecided": 0},
+            "undecided": {"no_payload": 0, "too_little": 0},
             "open": 0,
             "findings": {"critical": 0, "high": 1, "medium": 0, "low": 0, "info": 0},
             "packets_not_read": {"not_ip": 1},

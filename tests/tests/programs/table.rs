@@ -255,6 +255,11 @@ fn turns() -> Vec<Case> {
         case(
             "closed without a word",
             said([up(client().flags(FIN | ACK).seq(101)), down(server().flags(FIN | ACK).seq(501))]),
+            counted!("closed_silent", 1),
+        ),
+        case(
+            "closed after too few bytes",
+            said([up(client().seq(101).payload(*b"PO")), up(client().flags(RST).seq(103))]),
             counted!("closed_undecided", 1),
         ),
         case(

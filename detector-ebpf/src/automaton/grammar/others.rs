@@ -1,7 +1,7 @@
-//! Owns the beginnings of what is neither TLS nor HTTP nor JSON: databases, brokers, mail, directories.
+//! Owns the beginnings of binary protocols that are not TLS: databases, brokers, directories.
 //!
-//! A binary protocol is believed only by bytes that leave little to chance; a text protocol by a word in its
-//! place. Where a protocol may turn to TLS, its beginning is a greeting and no verdict.
+//! One is believed only by bytes that leave little to chance. Where a login that can be read stands in the first
+//! words, it is waited for; where it stands behind a handshake, as MySQL's and Kafka's do, it is not seen.
 
 use super::{super::builder::Builder, DIGITS, Token};
 
@@ -9,8 +9,12 @@ const LETTERS: &[u8] = b"abcdefghijklmnopqrstuvwxyz";
 const NUL: &[u8] = &[0x00];
 /// Control bytes that share a class: 5 to 8, 11, 12, 14 to 16, 18.
 pub(super) const LOW: &[u8] = &[0x05, 0x06, 0x07, 0x08, 0x0b, 0x0c, 0x0e, 0x0f, 0x10, 0x12];
-/// High bytes that share a class.
-pub(super) const HIGH: &[u8] = &[0xd2, 0xd4, 0xdd];
+/// High bytes that share a class: those of MongoDB's and PostgreSQL's codes, the end of AMQP's frames, and
+/// MQTT's flags of a connection that has a password (3.1.1 §3.1.2.3).
+pub(super) const HIGH: &[u8] =
+    &[0xc0, 0xc2, 0xc4, 0xc6, 0xcc, 0xce, 0xd2, 0xd4, 0xd6, 0xdd, 0xe4, 0xe6, 0xec, 0xee, 0xf4, 0xf6];
+/// LDAP's tags of a bind, and of a password in it (RFC 4511 §4.2); they share a class.
+pub(super) const BIND: &[u8] = &[0x60, 0x80];
 /// Versions of Kafka's requests that are current; 9, 10 and 13 have classes of their own.
 const SMALL: &[u8] = &[0x01, 0x03, 0x04, 0x05];
 
@@ -18,7 +22,10 @@ const SMALL: &[u8] = &[0x01, 0x03, 0x04, 0x05];
 pub(super) struct First {
     one: u16,
     two: u16,
-    broken: u16,
+    /// The seventh byte: the number that MongoDB gives to a message goes on.
+    six: u16,
+    /// All that comes after.
+    pub(super) broken: u16,
 }
 
 /// `Any any 00 00` is a length that MongoDB's messages begin with; `any 00 00 00 0a digit` is MySQL's greeting.
@@ -26,7 +33,8 @@ pub(super) const fn first(b: &mut Builder, broken: u16, unknown: u16, ssl2: u16)
     let mongo = b.accept(Token::MongoMessage as u8, broken);
     let code = chain(b, &[HIGH, LOW, NUL, NUL], mongo, unknown);
     let reply_to = chain(b, &[NUL, NUL, NUL, NUL], code, unknown);
-    let request = any(b, 3, reply_to);
+    let six = any(b, 2, reply_to);
+    let request = any(b, 1, six);
     let four = any(b, 1, request);
 
     let mysql = b.accept(Token::MysqlGreeting as u8, broken);
@@ -51,7 +59,7 @@ pub(super) const fn first(b: &mut Builder, broken: u16, unknown: u16, ssl2: u16)
     let one = b.state();
     b.all(one, two);
     b.on(one, NUL, two_short);
-    First { one, two, broken }
+    First { one, two, six, broken }
 }
 
 impl First {
@@ -74,7 +82,7 @@ impl First {
 }
 
 /// States that `count` bytes of any value lead through to `end`.
-const fn any(b: &mut Builder, count: usize, end: u16) -> u16 {
+pub(super) const fn any(b: &mut Builder, count: usize, end: u16) -> u16 {
     let mut at = end;
     let mut index = 0;
     while index < count {
@@ -88,7 +96,7 @@ const fn any(b: &mut Builder, count: usize, end: u16) -> u16 {
 
 /// States that one byte of each set leads through to `end`; all else leads to `otherwise`.
 #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, where a wrong index is an error")]
-const fn chain(b: &mut Builder, sets: &[&[u8]], end: u16, otherwise: u16) -> u16 {
+pub(super) const fn chain(b: &mut Builder, sets: &[&[u8]], end: u16, otherwise: u16) -> u16 {
     let mut at = end;
     let mut index = sets.len();
     while index > 0 {
@@ -132,6 +140,11 @@ pub(super) const fn binary(b: &mut Builder, root: u16, first: &First, unknown: u
 
     // MQTT (5.0 §3.1): CONNECT, a length of one or two bytes, and the protocol's name.
     let connect = b.accept(Token::MqttConnect as u8, broken);
+    let password = b.accept(Token::MqttPassword as u8, broken);
+    let flags = b.state();
+    b.all(flags, connect);
+    b.on(flags, HIGH, password);
+    let connect = any(b, 1, flags);
     let name = b.like(broken);
     let end = b.path_or(name, b"mqt", broken);
     b.on(end, b"t", connect);
@@ -150,25 +163,84 @@ pub(super) const fn binary(b: &mut Builder, root: u16, first: &First, unknown: u
     b.on(low, NUL, stream);
     b.on(root, &[0x05], low);
 
-    // LDAP (RFC 4511 §4.1.1): the first message of a connection; StartTLS is an extended request (§4.14).
-    let message = b.accept(Token::LdapMessage as u8, broken);
-    let extended = b.accept(Token::LdapExtended as u8, broken);
-    let operation = b.state();
-    b.all(operation, message);
-    // The server's answer to one begins like this too.
-    b.on(operation, b"wx", extended);
-    let integer = chain(b, &[&[0x01], &[0x01]], operation, unknown);
-    let length = b.like(first.two);
-    b.on(length, &[0x02], integer);
-    let at = first.word(b, root, b"0");
-    b.all(at, length);
+    ldap(b, root, first, unknown);
 
     // AMQP (0-9-1 §4.2.2, 1.0 §2.2): the header of the protocol, or of the TLS layer below it.
     let header = b.accept(Token::AmqpHeader as u8, broken);
     let layer = b.accept(Token::AmqpTls as u8, broken);
     let end = first.word(b, root, b"amqp");
-    b.on(end, &[0x00, 0x01, 0x03], header);
+    b.on(end, &[0x01, 0x03], header);
     b.on(end, &[0x02], layer);
+    // 0-9-1 §1.4.2.2: the client's first method names how it logs in, `PLAIN` or `AMQPLAIN`, before the
+    // length of what it logs in with. The end of the frame is the end of the waiting.
+    let waits = b.state();
+    let named = b.accept(Token::PlainCommand as u8, waits);
+    b.on(waits, HIGH, named);
+    let password = b.accept(Token::PasswordCommand as u8, waits);
+    let mechanism = b.path(waits, b"plain");
+    b.on(mechanism, NUL, password);
+    let start = b.accept(Token::AmqpStart as u8, waits);
+    b.on(end, NUL, start);
+}
+
+/// LDAP (RFC 4511 §4.1.1): the first message of a connection; StartTLS is an extended request (§4.14).
+const fn ldap(b: &mut Builder, root: u16, first: &First, unknown: u16) {
+    let message = b.accept(Token::LdapMessage as u8, first.broken);
+    let extended = b.accept(Token::LdapExtended as u8, first.broken);
+    let simple = b.accept(Token::LdapSimpleBind as u8, first.broken);
+
+    // A bind (§4.2): version, name, and the tag of a simple bind before a password that is not empty.
+    let password = b.state();
+    b.all(password, simple);
+    b.on(password, NUL, message);
+    let nobody = b.state();
+    b.all(nobody, message);
+    b.on(nobody, BIND, password);
+    let name = b.state();
+    b.on(name, BIND, password);
+    let name_length = b.state();
+    b.all(name_length, name);
+    b.on(name_length, NUL, nobody);
+    let version = chain(b, &[&[0x04]], name_length, message);
+    let version = any(b, 1, version);
+    let version = chain(b, &[&[0x01]], version, message);
+    // A length is one byte, or a count of up to four that follow.
+    let bind_length = lengths(b, 5, version, message);
+    let bind = any(b, 1, bind_length);
+
+    let operation = b.state();
+    b.all(operation, message);
+    // The server's answer to one begins like this too.
+    b.on(operation, b"wx", extended);
+    b.on(operation, BIND, bind);
+    let integer = chain(b, &[&[0x01], &[0x01]], operation, unknown);
+
+    // MongoDB's messages may begin with the same byte, and then two zeros.
+    let six = b.like(first.six);
+    b.on(six, &[0x02], integer);
+    let four = any(b, 2, six);
+    let three = chain(b, &[NUL], four, unknown);
+    let long = lengths(b, 3, integer, unknown);
+    let length = b.state();
+    b.all(length, long);
+    b.on(length, NUL, three);
+    b.on(length, &[0x02], integer);
+    let at = first.word(b, root, b"0");
+    b.all(at, length);
+}
+
+/// States that up to `count` bytes of a length lead through, each of which may be the tag of an integer instead.
+const fn lengths(b: &mut Builder, count: usize, integer: u16, otherwise: u16) -> u16 {
+    let mut at = otherwise;
+    let mut index = 0;
+    while index < count {
+        let before = b.state();
+        b.all(before, at);
+        b.on(before, &[0x02], integer);
+        at = before;
+        index += 1;
+    }
+    at
 }
 
 /// What begins with two zeros, as big-endian lengths do: PostgreSQL, Kafka, ZooKeeper; and PROXY v2.
@@ -218,6 +290,8 @@ const fn zeros(b: &mut Builder, root: u16, first: &First, unknown: u16) {
     let postgres = b.like(four);
     b.on(postgres, &[0x04], code);
 
+    authentication(b, root, first, unknown);
+
     let three = b.state();
     b.all(three, four);
     let three_short = b.like(three);
@@ -233,7 +307,7 @@ const fn zeros(b: &mut Builder, root: u16, first: &First, unknown: u16) {
     let end = b.accept(Token::ProxyLengthEnd as u8, broken);
     let length_low = b.state();
     b.all(length_low, end);
-    let length_high = b.accept(Token::ProxyLength as u8, length_low);
+    let length_high = b.accept(Token::LengthByte as u8, length_low);
     let length = b.state();
     b.all(length, length_high);
     let family = any(b, 2, length);
@@ -242,155 +316,21 @@ const fn zeros(b: &mut Builder, root: u16, first: &First, unknown: u16) {
     b.on(root, NUL, one);
 }
 
-/// Text: caches, brokers, mail, file transfer, chat.
-pub(super) const fn text(
-    b: &mut Builder,
-    root: u16,
-    first: &First,
-    major: u16,
-    alert: u16,
-    unknown: u16,
-) -> u16 {
-    let broken = first.broken;
-    let (rest, line) = commands(b, major, alert);
-
-    // Redis (RESP): an array of bulk strings, or an answer that no other protocol gives.
-    let array = b.accept(Token::RedisArray as u8, broken);
-    let after_count = chain(b, &[b"\n"], array, unknown);
-    let count = b.like(broken);
-    b.on(count, DIGITS, count);
-    b.on(count, b"\r", after_count);
-    let star = first.word(b, root, b"*");
-    b.on(star, DIGITS, count);
-    let end = first.word(b, root, b"+pong");
-    b.on(end, b"\r", array);
-    let end = first.word(b, root, b"-noauth");
-    b.on(end, b" ", array);
-
-    // IMAP (RFC 9051 §7.1), POP3 (RFC 1939 §4), SMTP (RFC 5321 §4.2) and FTP (RFC 959 §4.2).
-    let imap = b.accept(Token::ImapGreeting as u8, rest);
-    let end = first.word(b, root, b"* ok");
-    b.on(end, b" \r", imap);
-    let end = first.word(b, root, b"* preauth");
-    b.on(end, b" \r", imap);
-    let pop3 = b.accept(Token::Pop3Greeting as u8, rest);
-    let end = first.word(b, root, b"+ok");
-    b.on(end, b" ", pop3);
-    let mail = b.accept(Token::Greeting220 as u8, rest);
-    let end = first.word(b, root, b"220");
-    b.on(end, b" -", mail);
-    let hello = b.accept(Token::SmtpHello as u8, rest);
-    let end = first.word(b, root, b"ehlo");
-    b.on(end, b" ", hello);
-    let end = first.word(b, root, b"helo");
-    b.on(end, b" ", hello);
-    let user = b.accept(Token::FtpUser as u8, rest);
-    let end = first.word(b, root, b"user");
-    b.on(end, b" ", user);
-    let tls = b.accept(Token::Greeting220 as u8, rest);
-    let end = first.word(b, root, b"auth ");
-    b.on(end, b"ts", tls);
-
-    // XMPP (RFC 6120 §4): a stream that may turn to TLS between two elements.
-    let xml = b.state();
-    let element = b.like(xml);
-    b.on(xml, b"<", element);
-    b.all(element, xml);
-    b.on(xml, &[0x16], major);
-    let plain = b.accept(Token::PlainCommand as u8, xml);
-    let end = b.path(element, b"auth");
-    b.on(end, b" ", plain);
-    let end = b.path(element, b"iq");
-    b.on(end, b" ", plain);
-    let end = b.path(element, b"presenc");
-    b.on(end, b"e", plain);
-    let stream = b.accept(Token::XmppStream as u8, xml);
-    let end = first.word(b, root, b"<stream");
-    b.on(end, b":", stream);
-    let end = first.word(b, root, b"<?xml");
-    b.on(end, b" ", stream);
-
-    // NATS: what a server says first.
-    let nats = b.accept(Token::NatsLine as u8, broken);
-    let end = first.word(b, root, b"info ");
-    b.on(end, b"{", nats);
-
-    memcached(b, root, first, unknown);
-
-    let words = b.accept(Token::ZookeeperConnect as u8, broken);
-    let end = first.word(b, root, b"ruo");
-    b.on(end, b"k", words);
-    let end = first.word(b, root, b"mnt");
-    b.on(end, b"r", words);
-
-    // PROXY protocol v1 (§2.1): a line, and then the stream's own beginning.
-    let header = b.state();
-    b.on(header, b"\n", root);
-    let end = first.word(b, root, b"proxy");
-    b.on(end, b" ", header);
-    line
-}
-
-const fn memcached(b: &mut Builder, root: u16, first: &First, unknown: u16) {
-    let broken = first.broken;
-    let command = b.accept(Token::MemcachedCommand as u8, broken);
-    // `set <key> <flags> <exptime> <bytes>`.
-    let number = b.like(broken);
-    b.on(number, DIGITS, number);
-    b.on(number, b"\r ", command);
-    let expiry = b.like(broken);
-    b.on(expiry, DIGITS, expiry);
-    b.on(expiry, b" ", number);
-    let flags = b.like(broken);
-    b.on(flags, DIGITS, flags);
-    b.on(flags, b" ", expiry);
-    let key = b.state();
-    b.on(key, b"\r\n", unknown);
-    b.on(key, b" ", flags);
-    let end = first.word(b, root, b"set");
-    b.on(end, b" ", key);
-    let end = first.word(b, root, b"add");
-    b.on(end, b" ", key);
-    let end = first.word(b, root, b"stats");
-    b.on(end, b"\r", command);
-    let end = first.word(b, root, b"version");
-    b.on(end, b"\r ", command);
-    let end = first.word(b, root, b"stored");
-    b.on(end, b"\r", command);
-}
-
-/// Lines of a protocol that may turn to TLS at the start of any; answers the state within a line, and at the
-/// start of one.
-const fn commands(b: &mut Builder, major: u16, alert: u16) -> (u16, u16) {
-    let rest = b.state();
-    let line = b.state();
-    let tag = b.state();
-    let command = b.state();
-    b.on(rest, b"\n", line);
-    b.all(command, rest);
-    b.on(command, b"\n", line);
-    b.on(tag, b"\n", line);
-    b.on(tag, b" ", command);
-    b.all(line, tag);
-    b.on(line, b"\r\n", line);
-    let plain = b.accept(Token::PlainCommand as u8, rest);
-    // IMAP's commands stand behind a tag.
-    // SMTP's `AUTH LOGIN` reads as one with the tag `AUTH`.
-    let end = b.path(command, b"login");
-    b.on(end, b" \r", plain);
-    let end = b.path(command, b"authenticate");
-    b.on(end, b" ", plain);
-    let end = b.path(command, b"select");
-    b.on(end, b" ", plain);
-    let end = b.path(line, b"mail from");
-    b.on(end, b":", plain);
-    let end = b.path(line, b"auth plai");
-    b.on(end, b"n", plain);
-    let end = b.path(line, b"user");
-    b.on(end, b" ", plain);
-    let end = b.path(line, b"pass");
-    b.on(end, b" ", plain);
-    b.on(line, &[0x16], major);
-    b.on(line, &[0x15], alert);
-    (rest, line)
+/// PostgreSQL (§55.7 Authentication…): what a server says first, or behind its no to TLS: the client is in (0), or
+/// is to send its password as it is (3).
+const fn authentication(b: &mut Builder, root: u16, first: &First, unknown: u16) {
+    let asks = b.accept(Token::PostgresPassword as u8, first.broken);
+    let other = b.accept(Token::PostgresStartup as u8, first.broken);
+    let code = chain(b, &[NUL], other, unknown);
+    b.on(code, &[0x03], asks);
+    // All that asks for more than eight bytes of the client says how, and does not ask for a password.
+    let length = chain(b, &[NUL, NUL, NUL, &[0x08], NUL, NUL, NUL], code, unknown);
+    let words: [&[u8]; 2] = [b"r", b"nr"];
+    let mut index = 0;
+    #[expect(clippy::indexing_slicing, reason = "evaluated by the compiler, where a wrong index is an error")]
+    while index < words.len() {
+        let end = first.word(b, root, words[index]);
+        b.on(end, NUL, b.after(length, 0x00));
+        index += 1;
+    }
 }

@@ -136,6 +136,55 @@ fn a_hello_says_who_made_it_whole_and_split_at_any_byte() {
     }
 }
 
+/// The same handshake in records of at most `size` bytes each.
+fn fragmented(hello: &[u8], size: usize) -> Vec<u8> {
+    let (head, handshake) = hello.split_at(5);
+    handshake.chunks(size).flat_map(|piece| [&head[..3], &sized(2, piece)].concat()).collect()
+}
+
+#[test]
+fn a_hello_says_the_same_over_records_of_any_size() {
+    for (hello, class, version, name, protocols) in hellos() {
+        let whole = read_to_end(&hello, &[]).1;
+        for size in (6..90).chain([128, 255, 256, 512]) {
+            let stream = fragmented(&hello, size);
+            let step = if size % 16 == 7 { 1 } else { 97 };
+            for end in (0..stream.len()).step_by(step) {
+                let (_, work) = read_to_end(&stream, &[end]);
+                let evidence = Evidence(work.side.evidence);
+                assert_eq!(Alpn::of(evidence, 443), class, "{name} by {size}, split at {end}");
+                assert_eq!(Version::offered(evidence), version, "{name} by {size}, split at {end}");
+                assert_eq!(names(&work), names(&whole), "{name} by {size}, split at {end}");
+                assert_eq!(work.side.hash, whole.side.hash, "{name} by {size}, split at {end}");
+            }
+        }
+        assert_eq!(names(&whole).1, protocols.iter().map(|name| name.as_bytes()).collect::<Vec<_>>());
+    }
+}
+
+#[test]
+fn what_is_no_record_of_the_handshake_ends_a_hello() {
+    let (hello, ..) = hellos().swap_remove(0);
+    let mut stream = fragmented(&hello, 60);
+    for (at, byte) in [(65, 0x17), (68, 0), (65, 0x15)] {
+        let before = stream[at];
+        stream[at] = byte;
+        if at == 68 {
+            stream[69] = 0;
+        }
+        let (shown, work) = read_to_end(&stream, &[]);
+        assert_eq!((shown.phase, work.hello_is_whole), (Phase::Tls as u8, 0), "{byte} at {at}");
+        stream[at] = before;
+        stream[69] = 60;
+    }
+    // A first record of less than the version is TLS all the same, or nothing that is known.
+    for size in 1..6 {
+        let shown = read(&fragmented(&hello, size), &[]);
+        let known = shown.phase == Phase::Tls as u8 && shown.evidence.is_empty();
+        assert!(known || shown.phase == Phase::Opaque as u8, "{size}: {shown:?}");
+    }
+}
+
 #[test]
 fn a_server_says_which_version_it_chose() {
     let chose = |hello: &[u8]| Evidence(read_to_end(hello, &[]).1.side.evidence);
