@@ -16,6 +16,7 @@ mod selector;
 mod store;
 mod wire;
 mod workload;
+mod yaml;
 
 pub use self::{
     declared::deadline,
@@ -27,3 +28,4 @@ pub use self::{
     wire::{DecodeError, decode},
     workload::{Workload, WorkloadKind},
 };
+pub(crate) use self::yaml::scalar;

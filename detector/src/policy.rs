@@ -131,12 +131,16 @@ impl PolicyView {
         let set = store.policy();
         let view = Self::of_edge(set, client, address, server, port, dialled, flow.last_seen);
         let tunnelled = flow.verdict == Verdict::MeshMtls
-            && server.proxy.mesh().is_some_and(|mesh| is_tunnel_port(mesh, port));
+            && match server.proxy.mesh() {
+                Some(mesh) => is_tunnel_port(mesh, port),
+                // A waypoint is a proxy itself, and takes HBONE.
+                None => server.proxy.intermediary && is_tunnel_port(MeshKind::Ambient, port),
+            };
         if !tunnelled {
             return Self { identities, ..view };
         }
         let caller = client.map(identity);
-        let source = set.admits_somewhere(server, caller, address);
+        let source = through(client, set.admits_somewhere(server, caller, address));
         Self {
             identities,
             tunnelled,
@@ -159,7 +163,7 @@ impl PolicyView {
         now: Timestamp,
     ) -> Self {
         let caller = client.map(identity);
-        let source = set.admits(server, port, caller, address);
+        let source = through(client, set.admits(server, port, caller, address));
         let told = client.map(|client| set.client_tls(client, server, port, address, dialled));
         Self {
             sources: sources(set, &source),
@@ -193,6 +197,17 @@ impl PolicyView {
         }
         self.exceptions.iter().map(|exception| &exception.object).find(|object| object.is_about(id))
     }
+}
+
+/// A gateway or a waypoint passes on what others send: that one of our declarations does not name it says
+/// nothing of who called. A mesh judges it as the caller that it is.
+fn through(client: Option<&Pod>, ruling: Ruling) -> Ruling {
+    let passes_on = client.is_some_and(|client| client.proxy.intermediary);
+    if passes_on && ruling.answer == Answer::Denied && ruling.decided_by.is(Kind::ExpectedSources) {
+        let because = Some("the client passes on what others send".into());
+        return Ruling { answer: Answer::Unknown, because, ..ruling };
+    }
+    ruling
 }
 
 /// The declaration of ours that made a ruling, where one did.

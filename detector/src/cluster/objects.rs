@@ -16,6 +16,7 @@ use super::{
     mesh::Mesh,
     selector::{Labels, Selector},
     workload::{Workload, WorkloadKind},
+    yaml::scalar,
 };
 use crate::policy::{Kind as PolicyKind, ObjectKey, PodMesh, PolicyObject};
 
@@ -408,12 +409,17 @@ impl ExpectedSources {
         accounts.insert(extra, ());
         let mut out = format!(
             "apiVersion: plainsight.dev/v1alpha1\nkind: ExpectedSources\nmetadata:\n  namespace: {}\n  name: {}\nspec:\n",
-            self.name.namespace, self.name.name
+            scalar(&self.name.namespace),
+            scalar(&self.name.name)
         );
         out.push_str(&self.selector.yaml(2));
         out.push_str("  serviceAccounts:\n");
         for account in accounts.keys() {
-            out.push_str(&format!("  - namespace: {}\n    name: {}\n", account.namespace, account.name));
+            out.push_str(&format!(
+                "  - namespace: {}\n    name: {}\n",
+                scalar(&account.namespace),
+                scalar(&account.name)
+            ));
         }
         out
     }

@@ -71,6 +71,11 @@ pub struct PodMesh {
     pub membership: Option<Membership>,
     /// It passes on what others send: a gateway or a waypoint.
     pub intermediary: bool,
+    /// It is Istio's gateway or waypoint: a proxy without an application. What its listeners take is what its
+    /// `Gateway` says, and no `PeerAuthentication`.
+    pub router: bool,
+    /// It is a waypoint of the ambient mesh.
+    pub waypoint: bool,
     /// Where it says that metrics may be fetched (`prometheus.io/port`).
     pub scrape_port: Option<u16>,
 }
@@ -119,16 +124,23 @@ impl PodMesh {
     /// What a pod says.
     #[must_use]
     pub fn read(parts: PodParts<'_>) -> Self {
-        let PodParts { labels, annotations, .. } = parts;
+        let PodParts { labels, annotations, containers, .. } = parts;
         let scraped = annotations.value("prometheus.io/scrape") == Some("true");
         let port = annotations.value("prometheus.io/port").and_then(|port| port.parse().ok());
+        let intermediary = labels.value("gateway.networking.k8s.io/gateway-name").is_some()
+            || matches!(
+                labels.value("istio"),
+                Some("ingressgateway" | "egressgateway" | "eastwestgateway")
+            );
+        // Another maker's gateway may have a sidecar, which does enforce what is declared.
+        let proxy_alone = containers.contains(&"istio-proxy")
+            && containers.iter().all(|container| container.starts_with("istio-"));
         Self {
             membership: membership(parts),
-            intermediary: labels.value("gateway.networking.k8s.io/gateway-name").is_some()
-                || matches!(
-                    labels.value("istio"),
-                    Some("ingressgateway" | "egressgateway" | "eastwestgateway")
-                ),
+            intermediary,
+            router: intermediary && proxy_alone,
+            waypoint: labels.value("gateway.istio.io/managed") == Some("istio.io-mesh-controller")
+                || labels.value("gateway.networking.k8s.io/gateway-class-name") == Some("istio-waypoint"),
             scrape_port: port.filter(|_| scraped),
         }
     }
