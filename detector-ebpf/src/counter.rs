@@ -53,11 +53,14 @@ pub enum Counter {
     Thinned = 21,
     /// The budget of this CPU did not suffice for one more flow: a packet that would begin one was passed over.
     OpenRefused = 22,
+    /// The budget of this CPU did not suffice to walk headers that are not the usual ones: what the packet is was
+    /// not looked at.
+    UnclearRefused = 23,
 }
 
 impl Counter {
     /// Every counter, in index order.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 24] = [
         Self::NotIp,
         Self::NotTcp,
         Self::Fragment,
@@ -81,6 +84,7 @@ impl Counter {
         Self::HeadTooLong,
         Self::Thinned,
         Self::OpenRefused,
+        Self::UnclearRefused,
     ];
 
     /// Number of counters: the size of the map.
@@ -113,6 +117,7 @@ impl Counter {
             Self::HeadTooLong => "head_too_long",
             Self::Thinned => "thinned",
             Self::OpenRefused => "open_refused",
+            Self::UnclearRefused => "unclear_refused",
         }
     }
 }

@@ -15,7 +15,7 @@ mod verdict;
 use account::account;
 pub use attention::attention;
 use slot::Slot;
-#[cfg(feature = "host")]
+#[cfg(any(test, feature = "host"))]
 pub use slot::filter_of;
 use verdict::{judge, refuse, settle};
 

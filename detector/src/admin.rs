@@ -10,6 +10,7 @@ mod flows;
 mod page;
 mod pages;
 mod query;
+mod readiness;
 mod reply;
 mod tls;
 mod token;

@@ -17,6 +17,9 @@ use crate::{
     policy::{Declared, MeshKind, PortMode, is_proxy_port},
 };
 
+/// How long a workload must have had no call that STRICT would refuse, unless something else is asked for.
+pub const QUIET: Duration = Duration::from_secs(7 * 24 * 3600);
+
 /// Whether a workload may go to STRICT.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum Answer {

@@ -14,7 +14,7 @@ use detector::{
 };
 use k8s_openapi::api::{
     apps::v1::DaemonSet,
-    core::v1::{Container, PodSpec},
+    core::v1::{Container, PodSpec, SecurityContext},
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -62,6 +62,52 @@ fn the_daemon_set_starts_plainsight_with_flags_that_it_has() {
         let config = Config::try_from(*run).unwrap();
         let port = container(&pod).ports.as_ref().unwrap()[0].container_port;
         assert_eq!(i32::from(config.admin.listen.port()), port, "{path}");
+    }
+}
+
+/// What is left of pods before is removed by the same image, with no more rights than the daemon has.
+#[test]
+fn without_pins_the_node_is_cleaned_first() {
+    assert_eq!(pod(RENDERED[0]).init_containers, None, "pins are the default");
+    let pod = pod(RENDERED[1]);
+    let [init] = &pod.init_containers.clone().unwrap()[..] else { panic!("{:?}", pod.init_containers) };
+    let line = ["plainsight".to_owned()].into_iter().chain(init.args.clone().unwrap());
+    let command = Cli::try_parse_from(line).unwrap().command;
+    let Command::Detach(detach) = command else { panic!("{command:?}") };
+    let mounts = init.volume_mounts.clone().unwrap();
+    assert!(mounts.iter().any(|mount| detach.pin.starts_with(&mount.mount_path)), "{mounts:?}");
+    let (own, daemon) =
+        (init.security_context.clone().unwrap(), container(&pod).security_context.clone().unwrap());
+    let added = |context: &SecurityContext| context.capabilities.clone().unwrap().add.unwrap();
+    assert!(added(&own).iter().all(|name| added(&daemon).contains(name)), "{own:?}");
+    assert_eq!(own.capabilities.clone().unwrap().drop, Some(vec!["ALL".to_owned()]));
+    assert_eq!((own.privileged, own.allow_privilege_escalation), (Some(false), Some(false)));
+    assert_eq!(own.read_only_root_filesystem, Some(true));
+}
+
+/// A file that a flag names is in a mount, and no mount is there for nothing.
+#[test]
+fn files_that_flags_name_are_mounted() {
+    let pod = pod(RENDERED[1]);
+    let container = container(&pod);
+    let (args, mounts) = (container.args.clone().unwrap(), container.volume_mounts.clone().unwrap());
+    let files: Vec<_> = args
+        .iter()
+        .filter_map(|arg| arg.split_once("=/etc/"))
+        .map(|(_, path)| format!("/etc/{path}"))
+        .collect();
+    assert_eq!(files.len(), 5, "{args:?}");
+    for mount in mounts.iter().filter(|mount| mount.mount_path.starts_with("/etc/")) {
+        assert_eq!(mount.read_only, Some(true), "{mount:?}");
+        let inside = format!("{}/", mount.mount_path);
+        assert!(files.iter().any(|file| file.starts_with(&inside)), "{mount:?} is for nothing");
+    }
+    for file in &files {
+        assert!(mounts.iter().any(|mount| file.starts_with(&format!("{}/", mount.mount_path))), "{file}");
+    }
+    for probe in [&container.startup_probe, &container.liveness_probe, &container.readiness_probe] {
+        let http = probe.clone().unwrap().http_get.unwrap();
+        assert_eq!(http.scheme.as_deref(), Some("HTTPS"));
     }
 }
 

@@ -31,7 +31,7 @@ const open = async (options = {}, prepare = async () => {}) => {
   await page.waitForFunction(() => document.getElementById('state').textContent === 'observing');
   return { page, context, fine: () => assert.deepEqual(wrong, []) };
 };
-const VIEWS = ['map', 'findings', 'flows', 'coverage'];
+const VIEWS = ['map', 'findings', 'flows', 'readiness', 'coverage'];
 const show = (page, view) => page.locator(`#tab-${view}`).click();
 const shown = (page, view) => page.locator(`#view-${view}`).isVisible();
 const edges = (page) => page.locator('.edge').evaluateAll((all) => all.map((edge) => edge.getAttribute('aria-label')));
@@ -60,7 +60,7 @@ await test('everything works by keyboard', async () => {
   const { page, context, fine } = await open();
   await page.locator('.edge').first().waitFor();
   await page.locator('#tab-map').focus();
-  for (const view of ['findings', 'flows', 'coverage', 'map']) {
+  for (const view of ['findings', 'flows', 'readiness', 'coverage', 'map']) {
     await page.keyboard.press('ArrowRight');
     assert.ok(await shown(page, view), view);
     assert.equal(await page.evaluate(() => document.activeElement.id), `tab-${view}`);
@@ -113,6 +113,21 @@ await test('coverage lists every pod, and flows every flow', async () => {
   await show(page, 'flows');
   const { total } = await (await fetch(`${url}api/v1/flows`)).json();
   assert.equal(await page.locator('#view-flows tbody tr').count(), total);
+  fine();
+  await context.close();
+});
+
+await test('readiness says of every workload whether it may go to STRICT, and why not', async () => {
+  const { page, context, fine } = await open();
+  await show(page, 'readiness');
+  const { workloads } = await (await fetch(`${url}api/v1/readiness`)).json();
+  const rows = page.locator('#view-readiness tbody tr');
+  assert.equal(await rows.count(), workloads.length);
+  const executor = rows.filter({ hasText: 'mcp-production/tool-executor' });
+  assert.match(await executor.textContent(), /no proxy would enforce it/);
+  assert.match(await executor.textContent(), /legacy-agent \(service account legacy-agent\) on port 8000: mcp/);
+  await executor.locator('summary').click();
+  assert.ok((await executor.locator('pre').textContent()).length > 20);
   fine();
   await context.close();
 });

@@ -220,7 +220,14 @@ impl<'a> Daemon<'a> {
         let found = self.process.wait_while_running(what, limit, |process| {
             Ok(process.stdout().iter().filter_map(|line| Record::read(line)).find(&fits))
         });
-        found.with_context(|| format!("it wrote\n{}", self.process.stdout().join("\n")))
+        found.with_context(|| {
+            let counted = self.metrics().unwrap_or_else(|error| format!("{error:#}"));
+            let counted: Vec<_> = counted
+                .lines()
+                .filter(|line| line.starts_with("plainsight_kernel_events_total") && !line.ends_with(" 0"))
+                .collect();
+            format!("it counted\n{}\nit wrote\n{}", counted.join("\n"), self.process.stdout().join("\n"))
+        })
     }
 
     /// What the daemon says of its readiness, its watches and the node's pods.

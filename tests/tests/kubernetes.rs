@@ -403,6 +403,7 @@ fn the_meshes_configuration_is_read_and_what_becomes_of_it() {
     server.apply_all([
         config("istio-system", "istio", "mesh", mesh),
         config("linkerd", "linkerd-config", "values", values),
+        json!({ "apiVersion": "v1", "kind": "Namespace", "metadata": { "name": "istio-system" } }),
     ]);
     let rig = Rig::synced(server);
     let root = || rig.store.read().policy().mesh_config().root_namespace.to_string();
@@ -419,7 +420,7 @@ fn the_meshes_configuration_is_read_and_what_becomes_of_it() {
     // So does a refusal.
     rig.server.fault(Match::resource("configmaps"), Fault::Forbidden);
     rig.server.apply(config("istio-system", "istio", "mesh", "rootNamespace: other\n"));
-    thread::sleep(Duration::from_millis(300));
+    rig.eventually("a word of the refusal", || logged("may not be read") > 0);
     assert_eq!(root(), "mesh-root");
     rig.server.heal();
     rig.eventually("the new root namespace", || root() == "other");

@@ -87,7 +87,7 @@ fn the_page_and_top_show_what_the_daemon_found() {
 
     let browser = clients::look_at_page(node, &format!("http://{ADMIN}/")).unwrap();
     let looked = browser.succeed(4 * WORD).unwrap();
-    assert_eq!(looked.matches("ok  ").count(), 8, "{looked}");
+    assert_eq!(looked.matches("ok  ").count(), 9, "{looked}");
 
     // Where there is no terminal: both tables once.
     let top = |more: &[&str]| {

@@ -169,7 +169,8 @@ fn the_daemon_uses_every_right_of_its_role_and_no_other_while_it_writes_of_what_
 #[test]
 fn the_role_that_is_deployed_is_the_one_that_is_used() {
     let deploy = Path::new(env!("CARGO_MANIFEST_DIR")).join("../deploy/kustomize");
-    let roles = ["base/clusterrole.yaml", "components/istio/mesh-istio.yaml"];
+    let roles =
+        ["base/clusterrole.yaml", "components/istio/mesh-istio.yaml", "components/linkerd/mesh-linkerd.yaml"];
     let deployed: BTreeSet<Right> = roles.iter().flat_map(|file| rights(&deploy.join(file))).collect();
     assert_eq!(deployed, expected());
 }

@@ -33,15 +33,18 @@ struct Component {
     values: &'static [&'static str],
 }
 
-const ALL_COMPONENTS: [Component; 8] = [
+const ALL_COMPONENTS: [Component; 11] = [
+    Component { name: "admin-tls", values: &["admin.tls.secretName=plainsight-tls"] },
     Component { name: "dashboard", values: &["dashboard.enabled=true"] },
     Component { name: "istio", values: &["mesh.istio.enabled=true"] },
+    Component { name: "linkerd", values: &["mesh.linkerd.enabled=true"] },
     Component { name: "linux-5.10", values: &["privileges.linux510=true"] },
     Component { name: "network-policy", values: &["networkPolicy.enabled=true"] },
     Component { name: "pod-monitor", values: &["podMonitor.enabled=true"] },
     Component { name: "prometheus-rule", values: &["prometheusRule.enabled=true"] },
     Component { name: "service-monitor", values: &["serviceMonitor.enabled=true"] },
     Component { name: "sys-admin", values: &["privileges.sysAdmin=true"] },
+    Component { name: "unpinned", values: &["detector.pin=false"] },
 ];
 
 /// Writes what is made, or with `only_check` compares it, and checks all of it.

@@ -17,13 +17,13 @@ use crate::{
 /// This is all that a packet of a settled flow costs.
 #[inline(always)]
 pub fn attention<P: Packet, S: Store>(packet: &P, store: &S) -> bool {
-    let claim = match glance(packet) {
+    let (claim, refused) = match glance(packet) {
         Glance::Segment(segment) => match claim(store, &segment) {
-            Some(claim) => claim,
+            Some(claim) => (claim, refusal(&claim)),
             None => return false,
         },
         // What it is shows only on a walk, which costs something.
-        Glance::Unclear => Claim::Open,
+        Glance::Unclear => (Claim::Open, Counter::UnclearRefused),
         Glance::Other(counter) => {
             store.count(counter);
             return false;
@@ -31,13 +31,19 @@ pub fn attention<P: Packet, S: Store>(packet: &P, store: &S) -> bool {
     };
     let granted = store.grants(claim);
     if !granted {
-        store.count(match claim {
-            Claim::Open => Counter::OpenRefused,
-            Claim::Repeat => Counter::Thinned,
-            Claim::Read | Claim::End => Counter::BudgetSpent,
-        });
+        store.count(refused);
     }
     granted
+}
+
+/// What counts a claim that is not granted.
+#[inline(always)]
+const fn refusal(claim: &Claim) -> Counter {
+    match claim {
+        Claim::Open => Counter::OpenRefused,
+        Claim::Repeat => Counter::Thinned,
+        Claim::Read | Claim::End => Counter::BudgetSpent,
+    }
 }
 
 /// What a segment wants to be looked at for, if for anything.

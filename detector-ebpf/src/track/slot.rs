@@ -1,9 +1,9 @@
 //! Owns the meaning of a slot of the filter.
 
-#[cfg(feature = "host")]
+#[cfg(any(test, feature = "host"))]
 use std::vec::Vec;
 
-#[cfg(feature = "host")]
+#[cfg(any(test, feature = "host"))]
 use crate::flow::{FILTER_SLOTS, Flow, FlowKey};
 
 /// A slot of the filter: how many flows there are in its low half, and how many of them are quiet in its high
@@ -24,7 +24,7 @@ impl Slot {
 }
 
 /// The filter as it must be while these flows are tracked.
-#[cfg(feature = "host")]
+#[cfg(any(test, feature = "host"))]
 pub fn filter_of<'a>(flows: impl Iterator<Item = (&'a FlowKey, &'a Flow)>) -> Vec<u32> {
     let mut filter = std::vec![0_u32; FILTER_SLOTS as usize];
     for (key, flow) in flows {

@@ -29,9 +29,9 @@ fn segment(port: u16, sequence: u32, flags: u8, payload: &[u8]) -> Vec<u8> {
     frame
 }
 
-/// Ten microseconds of each millisecond, so a burst of one millisecond: two thousand packets.
+/// One microsecond of each millisecond, so a bucket of one millisecond: two thousand packets.
 fn limited() -> Host {
-    Host::new(1, Settings { budget: 10_000, packet_ns: 500, ..Settings::default() })
+    Host::new(1, Settings { budget: 1_000, packet_ns: 500, ..Settings::default() })
 }
 
 fn count(host: &Host, counter: Counter) -> u64 {

@@ -15,20 +15,16 @@ use super::{
     flows::Silent,
     pages::{Pages, Sources},
     query::{QueryError, Window},
+    readiness::ReadinessError,
     reply::{Reply, busy, json, not_allowed, refusal, text},
 };
-use crate::{
-    cluster::kubernetes::Health,
-    findings::evaluate,
-    outputs::api::{NodeFacts, Page},
-    policy::PolicyView,
-};
+use crate::{findings::evaluate, flows::Timestamp, outputs::api::Page, policy::PolicyView};
 
 /// How long a request waits for its turn.
 const TURN: Duration = Duration::from_secs(5);
 
 /// What stands below `/api/`.
-const RESOURCES: [&str; 4] = ["v1/node", "v1/flows", "v1/findings", "v1/coverage"];
+const RESOURCES: [&str; 5] = ["v1/node", "v1/flows", "v1/findings", "v1/coverage", "v1/readiness"];
 
 /// What is logged: read and written as text.
 const LOG_FILTER: &str = "v1/log-filter";
@@ -41,6 +37,7 @@ enum Failure {
     Query(QueryError),
     Silent,
     Json(serde_json::Error),
+    Readiness(ReadinessError),
     Gone,
 }
 
@@ -66,6 +63,11 @@ impl AsRef<[u8]> for Held {
     fn as_ref(&self) -> &[u8] {
         &self.body
     }
+}
+
+fn now() -> Timestamp {
+    let time = SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default();
+    Timestamp(u64::try_from(time.as_nanos()).unwrap_or(u64::MAX))
 }
 
 impl Pages {
@@ -101,6 +103,10 @@ impl Pages {
                 tracing::error!(%error, resource, "the answer cannot be written");
                 refusal(StatusCode::INTERNAL_SERVER_ERROR, "the answer cannot be written")
             }
+            Err(Failure::Readiness(error)) => {
+                tracing::error!(%error, "readiness cannot be told");
+                refusal(StatusCode::INTERNAL_SERVER_ERROR, "readiness cannot be told: see the daemon's log")
+            }
         }
     }
 
@@ -124,22 +130,23 @@ impl Pages {
 
     async fn body(self: Arc<Self>, resource: &str, query: Option<&str>) -> Result<Vec<u8>, Failure> {
         let window = Window::read(query)?;
-        let of_flows = matches!(resource, "v1/flows" | "v1/findings");
+        let of_flows = matches!(resource, "v1/flows" | "v1/findings" | "v1/readiness");
         let mut flows = if of_flows { self.sources.flows.read().await? } else { Vec::new() };
         let total = flows.len();
         let first = flows.partition_point(|(id, _)| id.number() <= window.after);
         flows.drain(..first);
         if resource == "v1/findings" {
             // A finding stands for a while after the last of its traffic, here as in the metrics.
-            let began = SystemTime::now() - self.sources.finding_window;
-            let began = began.duration_since(UNIX_EPOCH).unwrap_or_default().as_nanos();
-            flows.retain(|(_, flow)| u128::from(flow.last_seen.0) >= began);
+            let window = u64::try_from(self.sources.finding_window.as_nanos()).unwrap_or(u64::MAX);
+            let began = now().0.saturating_sub(window);
+            flows.retain(|(_, flow)| flow.last_seen.0 >= began);
         }
         let page = Page::new(window.limit);
-        let write: Box<dyn FnOnce() -> serde_json::Result<Vec<u8>> + Send> = match resource {
-            "v1/flows" => {
-                Box::new(move || self.api.flows(flows.iter().map(|(id, flow)| (*id, &**flow)), total, page))
-            }
+        let write: Box<dyn FnOnce() -> Result<Vec<u8>, Failure> + Send> = match resource {
+            "v1/flows" => Box::new(move || {
+                let rows = flows.iter().map(|(id, flow)| (*id, &**flow));
+                self.api.flows(rows, total, page).map_err(Failure::Json)
+            }),
             "v1/findings" => Box::new(move || {
                 let Sources { store, rules, .. } = &self.sources;
                 // What stands is judged by the policy of now. The lock is for one flow at a time.
@@ -147,25 +154,14 @@ impl Pages {
                     let policy = PolicyView::of(&store.read(), flow);
                     (*id, evaluate(flow, &policy, *rules))
                 });
-                self.api.findings(judged, page)
+                self.api.findings(judged, page).map_err(Failure::Json)
             }),
-            "v1/coverage" => Box::new(move || {
-                let Sources { store, coverage, watches, .. } = &self.sources;
-                let pods = coverage.report(&store.read());
-                self.api.coverage(&pods, watches.get().map(Health::snapshot).unwrap_or_default())
-            }),
-            _ => Box::new(move || {
-                let Sources { readiness, store, coverage, .. } = &self.sources;
-                self.api.node(NodeFacts {
-                    started: self.started,
-                    observed_since: readiness.since(),
-                    waiting_for: readiness.pending(),
-                    pods: coverage.report(&store.read()),
-                })
-            }),
+            "v1/readiness" => Box::new(move || self.migration(&flows, now()).map_err(Failure::Readiness)),
+            "v1/coverage" => Box::new(move || self.coverage_answer().map_err(Failure::Json)),
+            _ => Box::new(move || self.node_answer().map_err(Failure::Json)),
         };
         // Thousands of rows take tens of milliseconds: not on a thread that detects.
         let written = tokio::task::spawn_blocking(write).await;
-        written.map_err(|_ended| Failure::Gone)?.map_err(Failure::Json)
+        written.map_err(|_ended| Failure::Gone)?
     }
 }

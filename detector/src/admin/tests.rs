@@ -63,10 +63,10 @@ async fn serve(sources: Sources) -> (SocketAddr, CancellationToken) {
 /// An admin port of a daemon with two flows.
 async fn start(readiness: &Readiness) -> (SocketAddr, CancellationToken) {
     let (sources, mut questions) = sources(readiness);
+    let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
     tokio::spawn(async move {
         while let Some(asked) = questions.recv().await {
             // In no order, as the flows are kept.
-            let now = SystemTime::now().duration_since(UNIX_EPOCH).unwrap().as_nanos();
             let flow = |number, client, age: Duration| {
                 let last_seen = Timestamp(u64::try_from(now - age.as_nanos()).unwrap());
                 (FlowId::of(number), Arc::new(Flow { last_seen, ..testing::flow(client) }))
@@ -164,6 +164,10 @@ async fn the_api_tells_flows_findings_coverage_and_the_node() {
         (&coverage["pods"][0]["pod"], &coverage["pods"][0]["reason"]),
         (&json!("client"), &json!("no-interface"))
     );
+    let readiness = body(&ask(address, "GET /api/v1/readiness").await, 200);
+    let work = &readiness["workloads"][0];
+    assert_eq!((&work["name"], &work["answer"]), (&json!("client"), &json!("no-proxy")), "{readiness}");
+    assert_eq!(readiness["quiet_seconds"], json!(7 * 24 * 3600));
     let node = body(&ask(address, "GET /api/v1/node").await, 200);
     assert_eq!((&node["node"], &node["pods"]["not_observed"]), (&json!("node1"), &json!(1)));
 }

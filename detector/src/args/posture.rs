@@ -220,6 +220,14 @@ mod tests {
     use super::{time_span, url};
 
     #[test]
+    fn the_quiet_time_is_that_of_the_admin_port() {
+        use clap::Parser as _;
+        let cli = crate::args::Cli::try_parse_from(["plainsight", "readiness"]).unwrap();
+        let crate::args::Command::Readiness(args) = cli.command else { panic!("{:?}", cli.command) };
+        assert_eq!(args.quiet, crate::migration::QUIET);
+    }
+
+    #[test]
     fn times_are_a_number_and_a_unit() {
         for (text, seconds) in [("45s", 45), ("30m", 1_800), ("12h", 43_200), ("7d", 604_800)] {
             assert_eq!(time_span(text).unwrap().as_secs(), seconds);

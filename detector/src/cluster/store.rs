@@ -333,6 +333,11 @@ impl Store {
         self.namespaces.values()
     }
 
+    /// All services, in no order.
+    pub fn services(&self) -> impl Iterator<Item = &Arc<Service>> {
+        self.services.values()
+    }
+
     /// The pods behind `port` of a service, in a stable order.
     #[must_use]
     pub fn backends(&self, service: &Service, port: u16) -> Vec<Backend> {

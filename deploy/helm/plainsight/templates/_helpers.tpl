@@ -43,3 +43,23 @@ app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
 {{- printf "%s:%s" .Values.image.repository (.Values.image.tag | default .Chart.AppVersion) }}
 {{- end }}
 {{- end }}
+
+{{/* The volumes of files, each mounted below /etc/plainsight by its name. Mode 256 is 0400: the owner reads. */}}
+{{- define "plainsight.files" -}}
+{{- with .Values.admin.tls.secretName }}
+- name: tls
+  secret: {secretName: {{ . | quote }}, defaultMode: 256}
+{{- end }}
+{{- with .Values.admin.clientAuth.caConfigMap }}
+- name: client-ca
+  configMap: {name: {{ . | quote }}}
+{{- end }}
+{{- with .Values.admin.clientAuth.tokenSecret }}
+- name: token
+  secret: {secretName: {{ . | quote }}, defaultMode: 256}
+{{- end }}
+{{- with .Values.detector.logFilterConfigMap }}
+- name: log
+  configMap: {name: {{ . | quote }}, optional: true}
+{{- end }}
+{{- end }}

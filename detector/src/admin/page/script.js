@@ -69,10 +69,10 @@
   };
   const refresh = async () => {
     try {
-      const [node, coverage, flows, findings] = await Promise.all([ask("/api/v1/node"), ask("/api/v1/coverage"), askAll("flows"), askAll("findings")]);
+      const [node, coverage, readiness, flows, findings] = await Promise.all([ask("/api/v1/node"), ask("/api/v1/coverage"), ask("/api/v1/readiness"), askAll("flows"), askAll("findings")]);
       const before = state.data && state.data.print;
-      const print = JSON.stringify([node.ready, node.pods, coverage.pods, coverage.watches.map(watch => [watch.resource, watch.state]), flows.rows, findings.rows]);
-      state.data = { node, coverage, flows: flows.rows, findings: findings.rows, truncated: flows.truncated || findings.truncated, print };
+      const print = JSON.stringify([node.ready, node.pods, coverage.pods, coverage.watches.map(watch => [watch.resource, watch.state]), readiness.workloads.map(work => ({ ...work, observed_seconds: 0 })), flows.rows, findings.rows]);
+      state.data = { node, coverage, readiness, flows: flows.rows, findings: findings.rows, truncated: flows.truncated || findings.truncated, print };
       $("login").hidden = true;
       say("");
       head();
@@ -126,7 +126,7 @@
   const draw = () => {
     if (!state.data) return;
     const focused = document.activeElement && document.activeElement.getAttribute("data-key");
-    const views = { map: drawMap, findings: drawFindings, flows: drawFlows, coverage: drawCoverage };
+    const views = { map: drawMap, findings: drawFindings, flows: drawFlows, readiness: drawReadiness, coverage: drawCoverage };
     for (const view of Object.keys(views)) $("view-" + view).hidden = view !== state.view;
     for (const tab of $("tabs").children) {
       const selected = tab.dataset.view === state.view;
@@ -267,8 +267,15 @@
   const verdict = flow => el("span", { class: "dot v-" + (VERDICTS.includes(flow.verdict) ? flow.verdict : "opaque") });
   const what = flow => flow.verdict === "plaintext" ? "plaintext " + flow.protocol : flow.verdict;
 
-  // === findings, flows, coverage
+  // === findings, flows, readiness, coverage
 
+  // What is opened stays open when the page is drawn again.
+  const folded = (id, title, ...children) => {
+    const more = el("details", {}, el("summary", { "data-key": id + "more" }, title), ...children);
+    more.open = state.opened.has(id);
+    more.addEventListener("toggle", () => { state.opened[more.open ? "add" : "delete"](id); });
+    return more;
+  };
   const drawFindings = () => {
     const shown = findingsShown();
     if (!shown.length) return $("view-findings").replaceChildren(el("div", { class: "panel empty" }, state.data.findings.length ? nothing() : "No findings: nothing to fix on this node."));
@@ -281,9 +288,7 @@
         copy.textContent = done ? "Copied" : "Select and copy by hand";
         setTimeout(() => { copy.textContent = "Copy the fix"; }, 2000);
       });
-      const more = el("details", {}, el("summary", { "data-key": id + "more" }, "How to fix it"), el("pre", { tabindex: "0" }, finding.fix), copy);
-      more.open = state.opened.has(id);
-      more.addEventListener("toggle", () => { state.opened[more.open ? "add" : "delete"](id); });
+      const more = folded(id, "How to fix it", el("pre", { tabindex: "0" }, finding.fix), copy);
       return el("article", { class: "panel finding " + finding.severity },
         el("div", { class: "top" }, el("span", { class: "severity " + finding.severity }, finding.severity), el("h3", {}, finding.id), el("span", { class: "quiet" }, number(finding.count) + " connections, last " + ago(finding.last_seen) + " ago")),
         el("p", { class: "route" }, verdict(finding), " " + full(finding.client) + " → " + full(finding.server) + ":" + finding.port + " · " + what(finding)),
@@ -317,6 +322,33 @@
     const parts = [table([["What"], ["Client"], ["Server"], ["Connections", "number"], ["Credentials", "number"], ["Last"], ["Methods, server names"]], rows)];
     if (shown.length > ROWS) parts.push(empty(`${number(shown.length - ROWS)} more: filter for what matters.`));
     $("view-flows").replaceChildren(...parts);
+  };
+  // Whether workloads may go to STRICT, by what this node saw.
+  const ANSWERS = {
+    blocked: ["plaintext", "STRICT would refuse calls"], ready: ["mesh-mtls", "may go to STRICT"], done: ["mesh-mtls", "is STRICT"],
+    "not-yet": ["tls", "nothing against it yet"], "not-observed": ["opaque", "not all of it is observed"], "no-proxy": ["opaque", "no proxy would enforce it"] };
+  const drawReadiness = () => {
+    const { workloads, notes, quiet_seconds } = state.data.readiness;
+    const order = Object.keys(ANSWERS);
+    const shown = workloads.map(work => ({ work, text: searchable(work.namespace, work.kind, work.name, work.answer, work.declared, ...work.breaks.map(call => call.client)) })).filter(matches).map(row => row.work)
+      .sort((a, b) => Number(b.mcp) - Number(a.mcp) || order.indexOf(a.answer) - order.indexOf(b.answer));
+    const rows = shown.slice(0, ROWS).map(work => {
+      const [tone, text] = ANSWERS[work.answer] || ["opaque", work.answer];
+      const id = key("readiness", work.namespace, work.kind, work.name);
+      const why = el("td", { class: "wrap" });
+      for (const call of work.breaks) why.append(el("div", {}, `${call.client}${call.port ? " on port " + call.port : ""}: ${call.traffic}${call.connections ? ", " + number(call.connections) + " connections" : ""}${call.last_seen ? ", last " + ago(call.last_seen) + " ago" : ""}`, el("div", { class: "quiet" }, call.advice)));
+      for (const note of work.notes) why.append(el("div", { class: "quiet" }, note));
+      if (work.next) why.append(folded(id, "The next step", el("pre", { tabindex: "0" }, work.next)));
+      return el("tr", {},
+        el("td", {}, el("span", { class: "dot v-" + tone }), " " + text),
+        el("td", { class: "wrap" }, work.namespace + "/" + work.name, el("div", { class: "quiet" }, work.kind + (work.mcp ? " · MCP" : ""))),
+        el("td", { class: "wrap" }, work.declared || "nothing", work.decided_by ? el("div", { class: "quiet" }, work.decided_by) : ""), why);
+    });
+    const about = `By what this node saw of its own pods; a yes takes ${Math.round(quiet_seconds / 86400)} days without a call that STRICT would refuse.`;
+    const parts = [el("p", { class: "quiet about" }, [about, ...notes].join(" ")),
+      rows.length ? table([["May it go to STRICT?"], ["Workload"], ["Declared"], ["Why"]], rows) : el("div", { class: "panel empty" }, workloads.length ? nothing() : "No workloads of this node are known.")];
+    if (shown.length > ROWS) parts.push(empty(`${number(shown.length - ROWS)} more: filter for what matters.`));
+    $("view-readiness").replaceChildren(...parts);
   };
   const drawCoverage = () => {
     const { pods, watches, truncated } = state.data.coverage;

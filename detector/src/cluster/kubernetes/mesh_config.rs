@@ -61,6 +61,15 @@ pub(super) async fn follow(
                     }
                 },
                 Err(Failure::Absent) => take(&store, &namespace, &name, None),
+                // Without the mesh's namespace there is nothing that could be missed.
+                Err(Failure::Forbidden(reason)) if installed(&store, &namespace) => {
+                    if told.insert((namespace.clone(), name.clone())) {
+                        tracing::warn!(
+                            config_map = %format_args!("{namespace}/{name}"), reason,
+                            "a mesh's configuration may not be read, so what it said before holds, or its defaults: grant `get` on it by name"
+                        );
+                    }
+                }
                 Err(error) => {
                     tracing::debug!(config_map = %format_args!("{namespace}/{name}"), %error, "not read");
                     soon |= error.passes_soon();
@@ -69,6 +78,10 @@ pub(super) async fn follow(
         }
         tokio::time::sleep(if soon { every / 10 } else { every }).await;
     }
+}
+
+fn installed(store: &SharedStore, namespace: &str) -> bool {
+    store.read().namespaces().any(|known| &*known.name == namespace)
 }
 
 /// The configurations that there may be: one for each revision of Istio that a namespace asks for.

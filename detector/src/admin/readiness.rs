@@ -1,0 +1,143 @@
+//! Owns `/api/v1/readiness`: may the workloads of this node go to STRICT, by what this node saw?
+//!
+//! The answer is that of `plainsight readiness --admin`: the same answers are read, and joined by the same code
+//! with what is declared. It is about the pods of this node; where a workload has others, a note says so.
+
+use std::{collections::HashMap, sync::Arc};
+
+use super::pages::{Pages, Sources};
+use crate::{
+    audit::Inventory,
+    cluster::{
+        Store,
+        kubernetes::Health,
+        objects::{Object, Pod},
+    },
+    flows::{Flow, FlowId, Timestamp},
+    migration::{self, Observation, Options, QUIET, Report},
+    outputs::{
+        api::{NodeFacts, Page},
+        migration::json,
+        observed,
+    },
+    policy::PolicyObject,
+};
+
+/// Calls that are told of each workload; more would not be read by anybody.
+const BREAKS: usize = 50;
+
+/// Why there is no answer. None of it depends on who asks.
+#[derive(Debug, thiserror::Error)]
+pub(super) enum ReadinessError {
+    /// An own answer cannot be written.
+    #[error(transparent)]
+    Json(#[from] serde_json::Error),
+    /// An own answer cannot be read.
+    #[error(transparent)]
+    Read(#[from] observed::ReadError),
+    /// Metrics cannot be written.
+    #[error("metrics: {0}")]
+    Metrics(String),
+}
+
+impl Pages {
+    /// The answer, from the flows that are remembered.
+    pub(super) fn migration(
+        &self,
+        flows: &[(FlowId, Arc<Flow>)],
+        now: Timestamp,
+    ) -> Result<Vec<u8>, ReadinessError> {
+        let mut observation = Observation::default();
+        let metrics = self.sources.metrics.render();
+        let metrics = metrics.map_err(|error| ReadinessError::Metrics(error.to_string()))?;
+        let source = observed::daemon(
+            &self.node_answer()?,
+            &self.coverage_answer()?,
+            &String::from_utf8_lossy(&metrics),
+        )?;
+        observation.sources.push(source);
+        let mut after = 0;
+        loop {
+            let first = flows.partition_point(|(id, _)| id.number() <= after);
+            let rest = flows.iter().skip(first).map(|(id, flow)| (*id, &**flow));
+            let page = observed::flows(&self.api.flows(rest, flows.len(), Page::new(Page::ROWS))?)?;
+            observation.calls.extend(page.calls);
+            match page.next {
+                Some(next) if next > after => after = next,
+                _ => break,
+            }
+        }
+        let (declared, elsewhere) = declared(&self.sources.store.read());
+        let mut inventory = Inventory::new(declared, [], None);
+        inventory.heed(|pod| observation.speaks_mcp(pod));
+        let mut report = migration::assess(&inventory, &observation, Options { now, quiet: QUIET }, None);
+        shorten(&mut report);
+        note_pods_elsewhere(&mut report, &elsewhere);
+        Ok(json(&report, QUIET).into_bytes())
+    }
+
+    pub(super) fn node_answer(&self) -> serde_json::Result<Vec<u8>> {
+        let Sources { readiness, store, coverage, .. } = &self.sources;
+        self.api.node(NodeFacts {
+            started: self.started,
+            observed_since: readiness.since(),
+            waiting_for: readiness.pending(),
+            pods: coverage.report(&store.read()),
+        })
+    }
+
+    pub(super) fn coverage_answer(&self) -> serde_json::Result<Vec<u8>> {
+        let Sources { store, coverage, watches, .. } = &self.sources;
+        let pods = coverage.report(&store.read());
+        self.api.coverage(&pods, watches.get().map(Health::snapshot).unwrap_or_default())
+    }
+}
+
+/// A workload: namespace, kind, name.
+type Workload = (String, String, String);
+
+fn workload(pod: &Pod) -> Workload {
+    let kind = pod.workload.kind.as_str().to_owned();
+    (pod.name.namespace.to_string(), kind, pod.workload.name.to_string())
+}
+
+/// What is declared for the pods of this node, and how many pods their workloads have on others.
+fn declared(store: &Store) -> (Vec<Object>, HashMap<Workload, usize>) {
+    let (own, others): (Vec<_>, Vec<_>) =
+        store.pods().partition(|pod| pod.node.as_deref() == Some(store.local_node()));
+    let mut elsewhere: HashMap<Workload, usize> = own.iter().map(|pod| (workload(pod), 0)).collect();
+    for pod in others {
+        if let Some(count) = elsewhere.get_mut(&workload(pod)) {
+            *count += 1;
+        }
+    }
+    let mut objects: Vec<Object> = own.into_iter().map(|pod| Object::Pod((**pod).clone())).collect();
+    objects.extend(store.services().map(|service| Object::Service((**service).clone())));
+    objects.extend(store.namespaces().cloned().map(Object::Namespace));
+    objects.extend(store.policy().objects().into_iter().cloned().map(|object| match object {
+        PolicyObject::ExpectedSources(sources) => Object::ExpectedSources(sources),
+        other => Object::Policy(Box::new(other)),
+    }));
+    (objects, elsewhere)
+}
+
+fn shorten(report: &mut Report) {
+    for workload in &mut report.workloads {
+        let all = workload.breaks.len();
+        if all > BREAKS {
+            workload.breaks.truncate(BREAKS);
+            workload.notes.push(format!("{} more calls would be refused", all - BREAKS));
+        }
+    }
+}
+
+fn note_pods_elsewhere(report: &mut Report, elsewhere: &HashMap<Workload, usize>) {
+    for of in &mut report.workloads {
+        let key = (of.namespace.clone(), of.kind.clone(), of.name.clone());
+        if let Some(count @ 1..) = elsewhere.get(&key) {
+            of.notes.push(format!(
+                "{count} more of its pods are on other nodes: `plainsight readiness` asks several daemons, or Prometheus"
+            ));
+        }
+    }
+}
