@@ -129,7 +129,8 @@ impl PolicyView {
             _ => None,
         };
         let set = store.policy();
-        let view = Self::of_edge(set, client, address, server, port, dialled, flow.last_seen);
+        let to = (server, flow.server.address());
+        let view = Self::of_edge(set, (client, address), to, port, dialled, flow.last_seen);
         let tunnelled = flow.verdict == Verdict::MeshMtls
             && match server.proxy.mesh() {
                 Some(mesh) => is_tunnel_port(mesh, port),
@@ -151,20 +152,20 @@ impl PolicyView {
         }
     }
 
-    /// What the policy in `set` says of connections from `client` at `address` to `port` of a server's pod.
+    /// What the policy in `set` says of connections from a client, its pod where it is one and its address, to
+    /// `port` of a server's pod, at the address that was dialled.
     #[must_use]
     pub fn of_edge(
         set: &PolicySet,
-        client: Option<&Pod>,
-        address: IpAddr,
-        server: &Pod,
+        (client, address): (Option<&Pod>, IpAddr),
+        (server, to): (&Pod, IpAddr),
         port: u16,
         dialled: Option<Dialled<'_>>,
         now: Timestamp,
     ) -> Self {
         let caller = client.map(identity);
         let source = through(client, set.admits(server, port, caller, address));
-        let told = client.map(|client| set.client_tls(client, server, port, address, dialled));
+        let told = client.map(|client| set.client_tls(client, server, port, to, dialled));
         Self {
             sources: sources(set, &source),
             source,

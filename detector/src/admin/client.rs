@@ -91,13 +91,8 @@ impl Client {
     ///
     /// A file cannot be read, or is not what it should be.
     pub fn new(admin: SocketAddr, how: &ClientArgs) -> Result<Self, ClientError> {
-        let ClientArgs {
-            admin_ca,
-            admin_server_name,
-            admin_client_cert,
-            admin_client_key,
-            admin_token_file,
-        } = how;
+        let ClientArgs { admin_ca, admin_server_name, admin_client_cert, admin_client_key, admin_token_file } =
+            how;
         let pair = admin_client_cert.as_ref().zip(admin_client_key.as_ref());
         let tls = admin_ca
             .as_ref()

@@ -185,7 +185,7 @@ fn a_namespace_s_default_policy_of_linkerd_is_that_of_its_workloads() {
             "apiVersion: v1\nkind: Namespace\nmetadata: {{name: mcp, annotations: {{linkerd.io/inject: enabled, config.linkerd.io/default-inbound-policy: {policy}}}}}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{namespace: mcp, name: tools}}\nspec: {{template: {{metadata: {{labels: {{app: tools}}}}, spec: {{serviceAccountName: tools, containers: [{{name: main, ports: [{{name: http, containerPort: 8080}}]}}]}}}}}}\n"
         );
         let findings = report(&[&text]).findings;
-        findings.iter().any(|posture| posture.id == FindingId::LinkerdUnauthenticated)
+        findings.iter().any(|posture| posture.id == LinkerdUnauthenticated)
     };
     assert!(audited("all-unauthenticated"));
     assert!(!audited("deny"));

@@ -234,10 +234,7 @@ mod tests {
             (json!({"namespace": "n", "cidr": "10.0.0.0/8"}), true),
         ];
         let expected: [&[(&str, &[(Value, bool)])]; 2] = [
-            &[
-                ("spec.peers.items", &peer),
-                ("spec.selector.matchExpressions.items", &requirement),
-            ],
+            &[("spec.peers.items", &peer), ("spec.selector.matchExpressions.items", &requirement)],
             &[("spec.selector.matchExpressions.items", &requirement)],
         ];
         for (index, expected) in expected.into_iter().enumerate() {
@@ -275,7 +272,9 @@ mod tests {
         for (keyword, limit) in schema {
             let number = || limit.as_f64().unwrap();
             let refused = match keyword.as_str() {
-                "type" | "description" | "default" | "nullable" | "format" | "x-kubernetes-validations" => false,
+                "type" | "description" | "default" | "nullable" | "format" | "x-kubernetes-validations" => {
+                    false
+                }
                 "minimum" => value.as_f64().is_some_and(|value| value < number()),
                 "maximum" => value.as_f64().is_some_and(|value| value > number()),
                 "minLength" | "minItems" => length < limit.as_u64().unwrap(),
@@ -301,7 +300,8 @@ mod tests {
                 "items" | "additionalProperties" => {
                     let items = value.as_array().into_iter().flatten();
                     let members = value.as_object().into_iter().flat_map(serde_json::Map::values);
-                    let found = items.chain(members).find_map(|item| refusal(&format!("{path}[]"), limit, item));
+                    let found =
+                        items.chain(members).find_map(|item| refusal(&format!("{path}[]"), limit, item));
                     if found.is_some() {
                         return found;
                     }
@@ -342,7 +342,12 @@ mod tests {
             ("TrafficException", json!({"ports": [1, 65535], "peers": [{"namespace": "n"}]}), Nobody, ""),
             ("TrafficException", json!({"expires": "2026-12-31T12:00:00+02:00"}), Nobody, ""),
             ("TrafficException", json!({"findings": ["plaintext-mcp"]}), Nobody, ""),
-            ("TrafficException", requirement(json!({"key": "k", "operator": "In", "values": ["v"]})), Nobody, ""),
+            (
+                "TrafficException",
+                requirement(json!({"key": "k", "operator": "In", "values": ["v"]})),
+                Nobody,
+                "",
+            ),
             ("TrafficException", requirement(json!({"key": "k", "operator": "Exists"})), Nobody, ""),
             ("TrafficException", json!({"owner": " "}), Both, "spec.owner"),
             ("TrafficException", json!({"owner": long}), Both, "spec.owner"),
@@ -359,9 +364,24 @@ mod tests {
             ("TrafficException", json!({"findings": ["no-such"]}), Reader, "spec.findings"),
             ("TrafficException", json!({"moonPhase": "full"}), Both, "moonPhase"),
             ("TrafficException", requirement(json!({"key": "k", "operator": "In"})), Both, "spec.selector"),
-            ("TrafficException", requirement(json!({"key": "k", "operator": "In", "values": []})), Both, "spec.selector"),
-            ("TrafficException", requirement(json!({"key": "k", "operator": "Exists", "values": ["v"]})), Both, "spec.selector"),
-            ("TrafficException", requirement(json!({"key": "k", "operator": "Maybe"})), Both, "spec.selector"),
+            (
+                "TrafficException",
+                requirement(json!({"key": "k", "operator": "In", "values": []})),
+                Both,
+                "spec.selector",
+            ),
+            (
+                "TrafficException",
+                requirement(json!({"key": "k", "operator": "Exists", "values": ["v"]})),
+                Both,
+                "spec.selector",
+            ),
+            (
+                "TrafficException",
+                requirement(json!({"key": "k", "operator": "Maybe"})),
+                Both,
+                "spec.selector",
+            ),
             ("ExpectedSources", json!({}), Nobody, ""),
             ("ExpectedSources", json!({"serviceAccounts": []}), Nobody, ""),
             ("ExpectedSources", json!({"serviceAccounts": [{"name": "a"}]}), Nobody, ""),

@@ -13,7 +13,6 @@ use std::{
 };
 
 use super::{
-    mesh::Mesh,
     selector::{Labels, Selector},
     workload::{Workload, WorkloadKind},
     yaml::scalar,
@@ -191,8 +190,6 @@ pub struct PodTemplate {
     pub service_account: Arc<str>,
     /// Whether it shares the node's network: its addresses are the node's then.
     pub host_network: bool,
-    /// The mesh that it is in.
-    pub mesh: Mesh,
     /// Its labels.
     pub labels: Labels,
     /// Its annotations, those that meshes heed.

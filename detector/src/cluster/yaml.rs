@@ -4,7 +4,8 @@ use std::borrow::Cow;
 
 /// A name as a YAML scalar that is text whatever it is called.
 pub(crate) fn scalar(text: &str) -> Cow<'_, str> {
-    const WORDS: [&str; 9] = ["true", "false", "yes", "no", "on", "off", "y", "n", "null"];
+    const WORDS: [&str; 12] =
+        ["true", "false", "yes", "no", "on", "off", "y", "n", "null", "nan", "inf", "infinity"];
     let plain = text.starts_with(|c: char| c.is_ascii_lowercase())
         && text.chars().all(|c| c.is_ascii_lowercase() || c.is_ascii_digit() || "-.".contains(c))
         && !WORDS.contains(&text);

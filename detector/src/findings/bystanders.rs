@@ -39,12 +39,7 @@ fn end(store: &Store, text: &str) -> End {
 fn call(store: &Store, client: &str, server: &str, port: u16, protocol: Protocol) -> Flow {
     let evidence = Evidence::HTTP_REQUEST.or(Evidence::ANSWERED);
     let verdict = if protocol == Protocol::None { Verdict::MeshMtls } else { Verdict::Plaintext };
-    Flow {
-        client: end(store, client),
-        server: end(store, server),
-        verdict,
-        ..flow(port, protocol, evidence)
-    }
+    Flow { client: end(store, client), server: end(store, server), verdict, ..flow(port, protocol, evidence) }
 }
 
 fn ids(store: &Store, flow: &Flow) -> Vec<(FindingId, Severity)> {

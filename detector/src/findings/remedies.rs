@@ -18,8 +18,27 @@ use crate::{
 
 /// Words that YAML 1.1, which kubectl reads, or YAML 1.2 takes for something else than text.
 const ODD: [&str; 21] = [
-    "on", "off", "yes", "no", "y", "n", "true", "false", "null", "123", "0", "007", "0x10", "0o7", "0b1", "1e3",
-    "12e03", "1-2-3", "2026-01-01", "nan", "inf",
+    "on",
+    "off",
+    "yes",
+    "no",
+    "y",
+    "n",
+    "true",
+    "false",
+    "null",
+    "123",
+    "0",
+    "007",
+    "0x10",
+    "0o7",
+    "0b1",
+    "1e3",
+    "12e03",
+    "1-2-3",
+    "2026-01-01",
+    "nan",
+    "inf",
 ];
 
 /// A name that a namespace can have.
@@ -149,7 +168,12 @@ fn is_quoted(fix: &str) -> Result<(), TestCaseError> {
     for line in fix.lines().filter(|line| !line.trim_start().starts_with('#')) {
         let value = line.rsplit_once(": ").map_or(line, |(_, value)| value);
         for value in value.trim_start_matches("- ").trim_matches(['[', ']']).split(", ") {
-            prop_assert!(!ODD.contains(&value) || line.contains(&format!("port: {value}")), "{}\n{}", line, fix);
+            prop_assert!(
+                !ODD.contains(&value) || line.contains(&format!("port: {value}")),
+                "{}\n{}",
+                line,
+                fix
+            );
         }
     }
     Ok(())

@@ -129,8 +129,7 @@ impl PolicySet {
                 // Declared for a pod that no proxy stands before.
                 let index = self.index();
                 let mode = self.istio_mode(pod, port, None);
-                let of_the_mesh =
-                    |object: &ObjectKey| object.name.namespace == index.mesh.root_namespace;
+                let of_the_mesh = |object: &ObjectKey| object.name.namespace == index.mesh.root_namespace;
                 if mode.decided_by.object().is_some_and(|object| !of_the_mesh(object)) {
                     return Some(mode);
                 }

@@ -75,10 +75,6 @@ impl WireExpectedSources {
                 None => Name { namespace: Arc::clone(&name.namespace), name: account.name.into() },
             })
             .collect();
-        Ok(Object::ExpectedSources(ExpectedSources {
-            selector: selector.into(),
-            name,
-            service_accounts,
-        }))
+        Ok(Object::ExpectedSources(ExpectedSources { selector: selector.into(), name, service_accounts }))
     }
 }

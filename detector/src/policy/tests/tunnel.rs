@@ -70,12 +70,17 @@ fn a_waypoint_heeds_no_selectors_and_passes_on_what_others_send() {
         let world = World::new(text);
         let (client, server) = (world.pod(client), world.pod("plain"));
         let at = testing::ip("10.0.0.9");
-        let view = PolicyView::of_edge(&world.set, Some(client), at, server, 8080, None, Timestamp(1));
+        let view =
+            PolicyView::of_edge(&world.set, (Some(client), at), (server, at), 8080, None, Timestamp(1));
         view.source.answer
     };
     let without = text.replace(&nobody, "");
     assert_eq!(ruled("client", &without), Denied);
-    assert_eq!(ruled("tools", &without), Unknown, "the declaration is of who called, not of what passed it on");
+    assert_eq!(
+        ruled("tools", &without),
+        Unknown,
+        "the declaration is of who called, not of what passed it on"
+    );
     assert_eq!(ruled("tools", &text), Denied, "to the mesh it is the caller");
 }
 
