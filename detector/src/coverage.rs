@@ -151,9 +151,28 @@ impl Coverage {
         }
     }
 
-    /// Takes in that an address sent on an interface.
+    /// Takes in that a link is gone, before the node's tables are read again.
+    pub fn gone(&self, ifindex: u32) {
+        let mut state = self.state();
+        state.standing.remove(&ifindex);
+        state.topology.links.remove(&ifindex);
+        state.topology.behind.remove(&ifindex);
+        state.seen.retain(|_, link| *link != ifindex);
+    }
+
+    /// Takes in that a link has another name.
+    pub fn renamed(&self, ifindex: u32, name: &str) {
+        if let Some((known, _)) = self.state().topology.links.get_mut(&ifindex) {
+            name.clone_into(known);
+        }
+    }
+
+    /// Takes in that addresses sent on interfaces; what was on one that is not attached any more is old.
     pub fn seen(&self, senders: impl IntoIterator<Item = (IpAddr, u32)>) {
-        self.state().seen.extend(senders);
+        let mut state = self.state();
+        let State { seen, standing, .. } = &mut *state;
+        // Edges outlive the interface that they were counted on.
+        seen.extend(senders.into_iter().filter(|(_, link)| standing.contains_key(link)));
     }
 
     /// Every pod of this node, by name.
@@ -286,6 +305,23 @@ mod tests {
                 line("g-old-kernel", Some("veth12"), Some(Reason::KernelFeatureMissing)),
             ]
         );
+    }
+
+    #[test]
+    fn a_link_that_goes_takes_what_was_behind_it_with_it_and_one_that_is_renamed_keeps_it() {
+        let mut store = Store::default();
+        store.set_local_node("node1");
+        store.apply(Object::Pod(testing::pod("mcp", "a", &["10.244.0.7"])));
+        let coverage = Coverage::default();
+        coverage.topology(topology());
+        coverage.standing(7, Some(Standing::Attached));
+        coverage.renamed(7, "other");
+        let report = coverage.report(&store);
+        assert_eq!((report[0].interface.as_deref(), report[0].reason), (Some("other"), None));
+        coverage.gone(7);
+        coverage.seen([(ip("10.244.0.7"), 7)]);
+        let report = coverage.report(&store);
+        assert_eq!((report[0].interface.as_deref(), report[0].reason), (None, Some(Reason::NoInterface)));
     }
 
     #[test]

@@ -181,11 +181,12 @@ impl Datapath {
         self.takeover
     }
 
-    /// Attaches to both directions of an interface of the calling thread's network namespace.
+    /// Attaches to both directions of an interface of the calling thread's network namespace. `name` is what it
+    /// was last called, for errors: what counts is the index.
     ///
     /// # Errors
     ///
-    /// [`AttachError::NoDevice`] if the interface is gone or its name is another's by now.
+    /// [`AttachError::NoDevice`] if the interface is gone.
     pub fn attach(&self, ifindex: u32, name: &str) -> Result<Attached, AttachError> {
         let mut ebpf = self.ebpf();
         let links = attach::attach(&mut ebpf, self.pins.as_ref(), &mut lock(&self.kept), ifindex, name)?;
@@ -194,25 +195,21 @@ impl Datapath {
         Ok(attached)
     }
 
-    /// Looks whether the programs still sit first on both hooks of an interface, and puts them there again if
-    /// they do not.
+    /// Where the programs sit on the hooks of an interface. Two system calls a hook.
+    pub fn place(&self, ifindex: u32) -> Place {
+        lock(&self.links).get(&ifindex).map_or(Place::Unknown, |links| links.place(ifindex))
+    }
+
+    /// Puts the programs first again, and says where they sit then. A program cannot be on a hook twice, so
+    /// packets pass unseen from its going to its coming: for as long as the kernel waits for those that run it.
     ///
     /// # Errors
     ///
-    /// They were gone and could not be attached again.
-    pub fn check(&self, ifindex: u32, name: &str) -> Result<Place, AttachError> {
-        let place = || lock(&self.links).get(&ifindex).map(|links| links.place(ifindex));
-        match place() {
-            None => return Ok(Place::Unknown),
-            Some(Place::Displaced) => {}
-            Some(place) => return Ok(place),
-        }
+    /// They could not be attached again, and are not there any more.
+    pub fn restore(&self, ifindex: u32, name: &str) -> Result<Place, AttachError> {
         self.detach(ifindex);
         self.attach(ifindex, name)?;
-        Ok(match place() {
-            Some(Place::Kept) => Place::Restored,
-            place => place.unwrap_or(Place::Unknown),
-        })
+        Ok(self.place(ifindex))
     }
 
     /// Lets go of an interface, which may be gone.

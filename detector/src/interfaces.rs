@@ -1,18 +1,20 @@
 //! Owns the question which interfaces lead to pods, answered from rtnetlink as they come and go.
 //!
-//! Notifications make it quick; a dump every half minute makes it true: a notification that was lost (a full
-//! netlink buffer) heals by itself. What is told downstream is the difference to what was told before, so
-//! a listener sees each interface added once and removed once.
+//! Notifications make it quick; a dump every half minute makes it true. One that follows a change at a short
+//! distance finds what the CNI did after it, however many changes follow, and one follows at once where the
+//! kernel says that it had no room for a notification. What is told downstream is the difference to what was told
+//! before, so a listener sees each interface added once and removed once.
 
 mod link;
 mod pattern;
+mod schedule;
 mod topology;
 
 use std::{
     collections::{BTreeMap, BTreeSet},
+    error::Error,
     io,
     net::IpAddr,
-    time::Duration,
 };
 
 use futures::{StreamExt as _, TryStreamExt as _};
@@ -22,11 +24,16 @@ use rtnetlink::{
     packet_route::{
         AddressFamily, RouteNetlinkMessage,
         address::{AddressAttribute, AddressMessage},
+        link::LinkMessage,
     },
 };
-use tokio::sync::mpsc;
+use tokio::{
+    sync::mpsc,
+    time::{Instant, sleep_until},
+};
 use tokio_util::sync::CancellationToken;
 
+use self::schedule::Schedule;
 pub use self::{
     link::{Link, decide},
     pattern::{Pattern, PatternError, Select},
@@ -44,10 +51,19 @@ pub enum Change {
         /// Its name.
         name: String,
     },
-    /// A pod interface is gone, or is none any more.
+    /// A pod interface is called otherwise.
+    Renamed {
+        /// Its index.
+        ifindex: u32,
+        /// Its new name.
+        name: String,
+    },
+    /// A pod interface is none any more.
     Removed {
         /// Its index.
         ifindex: u32,
+        /// Whether it is gone from this network namespace.
+        gone: bool,
     },
     /// The links, and the addresses behind each.
     Topology(Topology),
@@ -88,11 +104,6 @@ pub struct Watcher {
 }
 
 impl Watcher {
-    const RESYNC: Duration = Duration::from_secs(30);
-
-    /// After how long the routes and neighbours of a new interface are looked at: the CNI needs a moment.
-    const SETTLE: Duration = Duration::from_secs(2);
-
     /// Changes that wait for the listener before the watcher waits with them.
     pub const QUEUE: usize = 64;
 
@@ -123,25 +134,32 @@ impl Watcher {
         .map_err(InterfacesError::Socket)?;
         let connection = tokio::spawn(connection);
         let mut ready = Some(ready);
-        let mut resync = tokio::time::interval(Self::RESYNC);
-        resync.set_missed_tick_behavior(tokio::time::MissedTickBehavior::Delay);
+        let mut schedule = Schedule::new(Instant::now());
         let result = loop {
             let told = tokio::select! {
                 () = cancel.cancelled() => break Ok(()),
-                _ = resync.tick() => match self.resync(&handle).await {
-                    Ok(changes) => self.tell(changes).await,
-                    // The first dump must work; a later one that fails is tried again.
-                    Err(error) if ready.is_some() => break Err(error),
-                    Err(error) => {
-                        tracing::warn!(error = &error as &dyn std::error::Error, "interfaces not listed");
-                        true
+                () = sleep_until(schedule.next()) => {
+                    // What changes while it is read may not be in it.
+                    schedule.read(Instant::now());
+                    match self.resync(&handle).await {
+                        Ok(changes) => self.tell(changes).await,
+                        // The first dump must work; a later one that fails is tried again.
+                        Err(error) if ready.is_some() => break Err(error),
+                        Err(error) => {
+                            tracing::warn!(error = &error as &dyn Error, "interfaces not listed");
+                            true
+                        }
                     }
                 },
                 message = messages.next() => match message {
                     Some((message, _)) => {
+                        if let NetlinkPayload::Overrun(_) = message.payload {
+                            tracing::info!("the kernel had no room to tell of interfaces; listing them");
+                            schedule.lost(Instant::now());
+                        }
                         let changes = self.notified(&message);
                         if !changes.is_empty() {
-                            resync.reset_after(Self::SETTLE);
+                            schedule.changed(Instant::now());
                         }
                         self.tell(changes).await
                     }
@@ -172,14 +190,14 @@ impl Watcher {
     }
 
     async fn resync(&mut self, handle: &Handle) -> Result<Vec<Change>, InterfacesError> {
-        let links: Vec<Link> = handle
+        let messages: Vec<LinkMessage> = handle
             .link()
             .get()
             .execute()
-            .map_ok(|message| Link::from(&message))
             .try_collect()
             .await
             .map_err(|source| InterfacesError::Dump { what: "interfaces", source })?;
+        let links: Vec<Link> = messages.iter().map(Link::from).collect();
         let addresses: Vec<AddressMessage> = handle
             .address()
             .get()
@@ -187,7 +205,7 @@ impl Watcher {
             .try_collect()
             .await
             .map_err(|source| InterfacesError::Dump { what: "addresses", source })?;
-        let topology = Topology::read(handle)
+        let topology = Topology::read(handle, messages)
             .await
             .map_err(|source| InterfacesError::Dump { what: "routes and neighbours", source })?;
         let mut changes = self.replace_links(&links);
@@ -207,7 +225,8 @@ impl Watcher {
     fn replace_links(&mut self, links: &[Link]) -> Vec<Change> {
         let there: BTreeSet<u32> = links.iter().map(|link| link.ifindex).collect();
         let gone: Vec<u32> = self.known.keys().copied().filter(|ifindex| !there.contains(ifindex)).collect();
-        let mut changes: Vec<Change> = gone.into_iter().filter_map(|ifindex| self.forget(ifindex)).collect();
+        let mut changes: Vec<Change> =
+            gone.into_iter().filter_map(|ifindex| self.forget(ifindex, true)).collect();
         changes.extend(links.iter().filter_map(|link| self.saw(link)));
         changes
     }
@@ -223,7 +242,7 @@ impl Watcher {
                 Vec::new()
             }
             RouteNetlinkMessage::NewLink(link) => self.saw(&Link::from(link)).into_iter().collect(),
-            RouteNetlinkMessage::DelLink(link) => self.forget(link.header.index).into_iter().collect(),
+            RouteNetlinkMessage::DelLink(link) => self.forget(link.header.index, true).into_iter().collect(),
             RouteNetlinkMessage::NewAddress(address) => {
                 let fresh = address_of(address).is_some_and(|address| self.addresses.insert(address));
                 fresh.then(|| self.local_addresses()).into_iter().collect()
@@ -236,19 +255,31 @@ impl Watcher {
         }
     }
 
-    /// A link as it is now: news if it became a pod interface or ceased to be one.
+    /// A link as it is now: news if it became a pod interface, is called otherwise, or ceased to be one.
     fn saw(&mut self, link: &Link) -> Option<Change> {
-        match decide(link, &self.select) {
-            Some(name) => {
-                let before = self.known.insert(link.ifindex, name.to_owned());
-                before.is_none().then(|| Change::Added { ifindex: link.ifindex, name: name.to_owned() })
+        let ifindex = link.ifindex;
+        let Some(name) = decide(link, &self.select) else { return self.forget(ifindex, false) };
+        let name = name.to_owned();
+        match self.known.insert(ifindex, name.clone()) {
+            None => Some(Change::Added { ifindex, name }),
+            Some(before) if before != name => {
+                if let Some((known, _)) = self.topology.links.get_mut(&ifindex) {
+                    known.clone_from(&name);
+                }
+                Some(Change::Renamed { ifindex, name })
             }
-            None => self.forget(link.ifindex),
+            Some(_same) => None,
         }
     }
 
-    fn forget(&mut self, ifindex: u32) -> Option<Change> {
-        self.known.remove(&ifindex).map(|_name| Change::Removed { ifindex })
+    fn forget(&mut self, ifindex: u32, gone: bool) -> Option<Change> {
+        self.known.remove(&ifindex)?;
+        if gone {
+            // The listener forgets it too. One that comes back as it was is news.
+            self.topology.links.remove(&ifindex);
+            self.topology.behind.remove(&ifindex);
+        }
+        Some(Change::Removed { ifindex, gone })
     }
 
     fn local_addresses(&self) -> Change {
@@ -274,7 +305,10 @@ mod tests {
     use rtnetlink::packet_route::link::LinkMessage;
     use tokio::sync::mpsc;
 
-    use super::{AddressFamily, Change, Link, NetlinkMessage, RouteNetlinkMessage, Select, Watcher};
+    use super::{
+        AddressFamily, BTreeSet, Change, Link, LinkKind, NetlinkMessage, RouteNetlinkMessage, Select,
+        Topology, Watcher,
+    };
 
     fn veth(ifindex: u32, name: &str) -> Link {
         Link { ifindex, name: name.to_owned(), veth: true, peer_elsewhere: true }
@@ -290,8 +324,20 @@ mod tests {
         let added = Change::Added { ifindex: 3, name: "veth3".to_owned() };
         assert_eq!(watcher.saw(&veth(3, "veth3")), Some(added));
         assert_eq!(watcher.saw(&veth(3, "veth3")), None);
-        assert_eq!(watcher.forget(3), Some(Change::Removed { ifindex: 3 }));
-        assert_eq!(watcher.forget(3), None);
+        assert_eq!(watcher.forget(3, true), Some(Change::Removed { ifindex: 3, gone: true }));
+        assert_eq!(watcher.forget(3, true), None);
+    }
+
+    #[test]
+    fn what_was_behind_an_interface_goes_with_it_so_that_its_return_is_news() {
+        let mut watcher = watcher("auto");
+        watcher.saw(&veth(3, "veth3"));
+        watcher.topology.links.insert(3, ("veth3".to_owned(), LinkKind::Veth));
+        watcher.topology.behind.insert(3, BTreeSet::from(["10.244.0.3".parse().unwrap()]));
+        watcher.saw(&veth(3, "other"));
+        assert_eq!(watcher.topology.links[&3].0, "other");
+        watcher.forget(3, true);
+        assert_eq!(watcher.topology, Topology::default());
     }
 
     #[test]
@@ -300,7 +346,10 @@ mod tests {
         watcher.saw(&veth(3, "veth3"));
         assert_eq!(
             watcher.replace_links(&[veth(4, "veth4")]),
-            [Change::Removed { ifindex: 3 }, Change::Added { ifindex: 4, name: "veth4".to_owned() }]
+            [
+                Change::Removed { ifindex: 3, gone: true },
+                Change::Added { ifindex: 4, name: "veth4".to_owned() }
+            ]
         );
     }
 
@@ -320,6 +369,9 @@ mod tests {
     fn an_interface_that_is_renamed_out_of_the_pattern_is_removed() {
         let mut watcher = watcher("pod-*");
         assert!(watcher.saw(&veth(3, "pod-a")).is_some());
-        assert_eq!(watcher.saw(&veth(3, "other")), Some(Change::Removed { ifindex: 3 }));
+        let renamed = Change::Renamed { ifindex: 3, name: "pod-b".to_owned() };
+        assert_eq!(watcher.saw(&veth(3, "pod-b")), Some(renamed));
+        assert_eq!(watcher.saw(&veth(3, "pod-b")), None);
+        assert_eq!(watcher.saw(&veth(3, "other")), Some(Change::Removed { ifindex: 3, gone: false }));
     }
 }

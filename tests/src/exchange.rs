@@ -12,7 +12,7 @@ use std::{
 use anyhow::{Context as _, Result, ensure};
 use nix::sys::socket::{self, shutdown};
 
-use crate::node::Pod;
+use crate::{netns::NetNs, node::Pod};
 
 const LIMIT: Duration = Duration::from_secs(20);
 
@@ -62,9 +62,17 @@ impl Server {
     ///
     /// The port is taken.
     pub fn start(pod: &Pod, port: u16) -> Result<Self> {
+        Self::listen(pod.netns(), port)
+    }
+
+    /// Listens in a network namespace, on both families.
+    ///
+    /// # Errors
+    ///
+    /// The port is taken.
+    pub fn listen(netns: &NetNs, port: u16) -> Result<Self> {
         let any = SocketAddr::new(Ipv6Addr::UNSPECIFIED.into(), port);
-        let listener =
-            pod.netns().run(|| TcpListener::bind(any).with_context(|| format!("listen on {any}")))?;
+        let listener = netns.run(|| TcpListener::bind(any).with_context(|| format!("listen on {any}")))?;
         let accepting = listener.try_clone().context("share the listener")?;
         let thread = thread::spawn(move || {
             while let Ok((stream, _)) = accepting.accept() {
@@ -112,6 +120,15 @@ fn answer(mut stream: TcpStream) -> Result<()> {
 }
 
 impl Pod {
+    /// Whether a connection comes about within `limit`; it says nothing.
+    ///
+    /// # Errors
+    ///
+    /// The pod's namespace cannot be entered.
+    pub fn attempt(&self, to: SocketAddr, limit: Duration) -> Result<bool> {
+        self.netns().run(|| Ok(TcpStream::connect_timeout(&to, limit).is_ok()))
+    }
+
     /// Makes `times` connections one after the other, each with one exchange, and ends each in good order.
     ///
     /// # Errors

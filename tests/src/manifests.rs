@@ -41,12 +41,12 @@ kind: Pod
 metadata:
   name: {name}
   namespace: {namespace}
-  uid: 00000000-0000-4000-8000-{uid:012x}
+  uid: {uid}
   labels:
 ",
         name = spec.name,
         namespace = spec.namespace,
-        uid = u32::from(plan.ipv4()),
+        uid = plan.uid(),
     );
     for (key, value) in &spec.labels {
         line(&mut text, format_args!("    {key}: \"{value}\""));

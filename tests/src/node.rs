@@ -105,9 +105,24 @@ pub struct PlannedPod {
     pub spec: PodSpec,
     /// Its number on the node, which its addresses end in.
     number: u8,
+    /// How many pods had the number before.
+    generation: u16,
 }
 
 impl PlannedPod {
+    /// Another pod at the addresses, and with the interface's name, of this one, which has ended then.
+    #[must_use]
+    pub fn successor(&self, spec: PodSpec) -> Self {
+        Self { spec, number: self.number, generation: self.generation + 1 }
+    }
+
+    /// What Kubernetes tells it from all others by.
+    #[must_use]
+    pub(crate) fn uid(&self) -> String {
+        let number = (u64::from(self.generation) << 32) | u64::from(u32::from(self.ipv4()));
+        format!("00000000-0000-4000-8000-{number:012x}")
+    }
+
     /// Its IPv4 address.
     #[must_use]
     pub fn ipv4(&self) -> Ipv4Addr {
@@ -245,9 +260,24 @@ impl Node {
     pub fn plan(&mut self, spec: PodSpec) -> Result<PlannedPod> {
         // 1 is the gateway.
         let Ok(number) = u8::try_from(self.planned.len() + 2) else { bail!("no address left on the node") };
-        let plan = PlannedPod { spec, number };
+        let plan = PlannedPod { spec, number, generation: 0 };
         self.planned.push(plan.clone());
         Ok(plan)
+    }
+
+    /// Lays the node's side of a planned pod's network: what its interface is found by.
+    ///
+    /// # Errors
+    ///
+    /// `ip` refuses.
+    pub fn route(&self, plan: &PlannedPod, interface: &str) -> Result<()> {
+        let host = &self.netns;
+        // Without duplicate address detection: an address must be usable at once.
+        host.ip(&format!("address replace {GATEWAY}/32 dev {interface}"))?;
+        host.ip(&format!("address replace {GATEWAY6}/128 dev {interface} nodad"))?;
+        host.ip(&format!("link set {interface} up"))?;
+        host.ip(&format!("-4 route replace {} dev {interface}", plan.ipv4()))?;
+        host.ip(&format!("-6 route replace {} dev {interface}", plan.ipv6()))
     }
 
     /// Gives a planned pod its namespace and its interface.
@@ -261,24 +291,20 @@ impl Node {
         let interface = plan.interface();
         let host = &self.netns;
         host.ip(&format!("link add {interface} type veth peer name eth0 netns {}", netns.name()))?;
-        // Without duplicate address detection: an address must be usable at once.
         if self.bridged {
             host.ip(&format!("link set {interface} master cni0"))?;
+            host.ip(&format!("link set {interface} up"))?;
         } else {
-            host.ip(&format!("address add {GATEWAY}/32 dev {interface}"))?;
-            host.ip(&format!("address add {GATEWAY6}/128 dev {interface} nodad"))?;
+            self.route(plan, &interface)?;
         }
-        host.ip(&format!("link set {interface} up"))?;
         let (ipv4, ipv6) = (plan.ipv4(), plan.ipv6());
+        // Without duplicate address detection, as above.
         let (length4, length6) = if self.bridged { (24, 64) } else { (32, 128) };
         netns.ip(&format!("address add {ipv4}/{length4} dev eth0"))?;
         netns.ip(&format!("address add {ipv6}/{length6} dev eth0 nodad"))?;
         netns.ip("link set eth0 up")?;
-        for (family, gateway, pod) in
-            [("-4", IpAddr::from(GATEWAY), IpAddr::from(ipv4)), ("-6", GATEWAY6.into(), ipv6.into())]
-        {
+        for (family, gateway) in [("-4", IpAddr::from(GATEWAY)), ("-6", GATEWAY6.into())] {
             if !self.bridged {
-                host.ip(&format!("{family} route replace {pod} dev {interface}"))?;
                 netns.ip(&format!("{family} route replace {gateway} dev eth0"))?;
             }
             netns.ip(&format!("{family} route replace default via {gateway} dev eth0"))?;
@@ -311,12 +337,22 @@ impl Node {
     ///
     /// A file cannot be written.
     pub fn manifests(&self, folder: &Path, extra: &str) -> Result<()> {
+        let planned: Vec<&PlannedPod> = self.planned.iter().collect();
+        self.manifests_of(folder, &planned, extra)
+    }
+
+    /// [`Self::manifests`], of these pods.
+    ///
+    /// # Errors
+    ///
+    /// A file cannot be written.
+    pub fn manifests_of(&self, folder: &Path, pods: &[&PlannedPod], extra: &str) -> Result<()> {
         let write = |name: &str, text: &str| {
             let path = folder.join(name);
             fs::write(&path, text).with_context(|| format!("write {}", path.display()))
         };
         write("node.yaml", &manifests::node())?;
-        write("pods.yaml", &self.planned.iter().map(manifests::pod).collect::<String>())?;
+        write("pods.yaml", &pods.iter().map(|pod| manifests::pod(pod)).collect::<String>())?;
         write("policy.yaml", extra)
     }
 }

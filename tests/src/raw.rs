@@ -12,10 +12,12 @@ use anyhow::{Context as _, Result, bail, ensure};
 use nix::{
     errno::Errno,
     ifaddrs::getifaddrs,
+    sched::{CpuSet, sched_setaffinity},
     sys::socket::{
         AddressFamily, MsgFlags, SockFlag, SockProtocol, SockType, SockaddrStorage, bind, send, sendmsg,
         socket,
     },
+    unistd::Pid,
 };
 
 use crate::{frames::Frame, node::Pod};
@@ -51,6 +53,27 @@ impl Pod {
         })
     }
 
+    /// Puts frames on the pod's interface as they are, one after the other, all on one CPU: they arrive in this
+    /// order.
+    ///
+    /// # Errors
+    ///
+    /// The kernel gives no packet socket, or does not send.
+    pub fn send_frames(&self, frames: &[Vec<u8>]) -> Result<()> {
+        self.netns().run(|| {
+            let mut one = CpuSet::new();
+            one.set(0)?;
+            sched_setaffinity(Pid::from_raw(0), &one).context("stay on one CPU")?;
+            let socket = packet_socket("eth0", None, SockFlag::empty())?;
+            for (number, frame) in frames.iter().enumerate() {
+                let sent = send(socket.as_raw_fd(), frame, MsgFlags::empty())
+                    .with_context(|| format!("send frame {number} of {} bytes", frame.len()))?;
+                ensure!(sent == frame.len(), "{sent} of {} bytes were sent", frame.len());
+            }
+            Ok(())
+        })
+    }
+
     /// Puts `frames` on the pod's interface once for each of `clients` addresses from `first` on, which takes
     /// the place of the source, as fast as the interface takes them. They are for nobody's Ethernet address:
     /// the host side shows them to its programs and then drops them. All of them arrive.
@@ -61,7 +84,7 @@ impl Pod {
     pub fn flood(&self, first: Ipv4Addr, clients: u32, frames: &[Frame]) -> Result<()> {
         let mut frames: Vec<Vec<u8>> = frames.iter().map(Frame::build).collect();
         self.netns().run(|| {
-            let socket = packet_socket("eth0")?;
+            let socket = packet_socket("eth0", None, SockFlag::empty())?;
             let before = dropped("eth0")?;
             let mut again = 0;
             for client in 0..clients {
@@ -86,11 +109,16 @@ impl Pod {
     }
 }
 
-/// A socket that sends whole frames by an interface of the calling thread's network namespace.
-fn packet_socket(interface: &str) -> Result<std::os::fd::OwnedFd> {
-    // Without a protocol it receives nothing, and the kernel reads the frame's own.
-    let socket = socket(AddressFamily::Packet, SockType::Raw, SockFlag::SOCK_CLOEXEC, None)
-        .context("open a packet socket")?;
+/// A socket for whole frames on an interface of the calling thread's network namespace. Without a protocol it
+/// receives nothing, and the kernel reads the protocol of what is sent from the frame.
+pub(crate) fn packet_socket(
+    interface: &str,
+    receives: Option<SockProtocol>,
+    flags: SockFlag,
+) -> Result<std::os::fd::OwnedFd> {
+    let flags = flags | SockFlag::SOCK_CLOEXEC;
+    let socket =
+        socket(AddressFamily::Packet, SockType::Raw, flags, receives).context("open a packet socket")?;
     let address = getifaddrs()
         .context("list the interfaces")?
         .filter(|found| found.interface_name == interface)

@@ -110,7 +110,10 @@ impl Pages {
     }
 
     fn metrics(&self) -> Reply {
-        match self.sources.metrics.render() {
+        let Sources { metrics, store, coverage, .. } = &self.sources;
+        // As of now: an answer of some seconds ago may not be true any more.
+        metrics.coverage(&coverage.report(&store.read()));
+        match metrics.render() {
             Ok(text) => typed(StatusCode::OK, Metrics::CONTENT_TYPE, text),
             Err(error) => {
                 tracing::error!(%error, "metrics cannot be written");

@@ -9,7 +9,10 @@ use std::{
 };
 
 use anyhow::Result;
-use tokio::{sync::mpsc, time::MissedTickBehavior};
+use tokio::{
+    sync::mpsc,
+    time::{Instant, MissedTickBehavior},
+};
 use tokio_util::sync::CancellationToken;
 
 use crate::{
@@ -27,11 +30,25 @@ pub(super) struct Attacher {
     metrics: Arc<Metrics>,
     coverage: Coverage,
     behind: BTreeMap<u32, BTreeSet<IpAddr>>,
-    attached: BTreeMap<u32, (Hook, String)>,
+    attached: BTreeMap<u32, Observed>,
     failed: BTreeMap<u32, String>,
 }
 
+/// An interface that the programs are attached to.
+struct Observed {
+    hook: Hook,
+    name: String,
+    /// Whether others were in front when it was last looked at.
+    displaced: bool,
+    /// When the programs were last put back in their place.
+    restored: Option<Instant>,
+}
+
 impl Attacher {
+    /// From one look at where the programs sit to the next: for so long coverage may be wrong about it.
+    const LOOK: Duration = Duration::from_secs(1);
+
+    /// From one attempt to attach to the next. Whoever wants our place too is not fought more often than that.
     const RETRY: Duration = Duration::from_secs(10);
 
     pub(super) fn new(
@@ -60,6 +77,8 @@ impl Attacher {
         let mut ready = Some(ready);
         let mut retry = tokio::time::interval(Self::RETRY);
         retry.set_missed_tick_behavior(MissedTickBehavior::Delay);
+        let mut look = tokio::time::interval(Self::LOOK);
+        look.set_missed_tick_behavior(MissedTickBehavior::Delay);
         loop {
             let change = tokio::select! {
                 () = cancel.cancelled() => return Ok(()),
@@ -67,15 +86,23 @@ impl Attacher {
                     for (ifindex, name) in std::mem::take(&mut self.failed) {
                         self.attach(ifindex, name);
                     }
-                    self.check();
-                    self.metrics.coverage(&self.coverage.report(&self.store.read()));
+                    continue;
+                }
+                _ = look.tick() => {
+                    self.look();
                     continue;
                 }
                 change = changes.recv() => change,
             };
             match change {
                 Some(Change::Added { ifindex, name }) => self.attach(ifindex, name),
-                Some(Change::Removed { ifindex }) => self.detach(ifindex),
+                Some(Change::Renamed { ifindex, name }) => self.rename(ifindex, name),
+                Some(Change::Removed { ifindex, gone }) => {
+                    self.detach(ifindex);
+                    if gone {
+                        self.coverage.gone(ifindex);
+                    }
+                }
                 Some(Change::Topology(topology)) => {
                     self.behind.clone_from(&topology.behind);
                     self.coverage.topology(topology);
@@ -109,13 +136,18 @@ impl Attacher {
                     Attached::Clsact => Hook::Clsact,
                 };
                 tracing::info!(ifindex, interface = %name, ?hook, "attached");
-                self.coverage.standing(ifindex, Some(Standing::Attached));
-                if self.attached.insert(ifindex, (hook, name)).is_none() {
+                let observed = Observed { hook, name, displaced: false, restored: None };
+                if self.attached.insert(ifindex, observed).is_none() {
                     self.metrics.interface(hook, true);
                 }
+                // Links of a daemon before may have lost their place since.
+                self.look_at(ifindex);
             }
             Err(AttachError::NoDevice { .. }) => {
                 tracing::debug!(ifindex, interface = %name, "gone before it was attached");
+                self.coverage.standing(ifindex, None);
+                // Until the watcher says so too.
+                self.failed.insert(ifindex, name);
             }
             Err(ref error) => {
                 tracing::warn!(
@@ -125,7 +157,7 @@ impl Attacher {
                     "not observed; will try again"
                 );
                 self.metrics.attach_failed();
-                self.coverage.standing(ifindex, Some(standing_of(error)));
+                self.coverage.standing(ifindex, standing_of(error));
                 self.failed.insert(ifindex, name);
             }
         }
@@ -134,7 +166,7 @@ impl Attacher {
     fn detach(&mut self, ifindex: u32) {
         self.failed.remove(&ifindex);
         self.coverage.standing(ifindex, None);
-        if let Some((hook, _)) = self.attached.remove(&ifindex) {
+        if let Some(Observed { hook, .. }) = self.attached.remove(&ifindex) {
             tokio::task::block_in_place(|| self.datapath.detach(ifindex));
             self.metrics.interface(hook, false);
             tracing::info!(ifindex, "detached");
@@ -150,49 +182,88 @@ impl Attacher {
         self.store.write().set_links(pods.map(|(link, behind)| (*link, behind.clone())).collect());
     }
 
-    /// Looks whether the programs still sit where they were put, and puts them there again.
-    fn check(&mut self) {
-        let attached = std::mem::take(&mut self.attached);
-        for (ifindex, (hook, name)) in attached {
-            let standing = tokio::task::block_in_place(|| self.datapath.check(ifindex, &name));
-            match standing {
-                Ok(Place::Kept | Place::Unknown) => {
-                    self.coverage.standing(ifindex, Some(Standing::Attached));
+    fn rename(&mut self, ifindex: u32, name: String) {
+        self.coverage.renamed(ifindex, &name);
+        if let Some(observed) = self.attached.get_mut(&ifindex) {
+            tracing::info!(ifindex, interface = %name, before = %observed.name, "renamed");
+            observed.name = name;
+        } else if let Some(failed) = self.failed.get_mut(&ifindex) {
+            *failed = name;
+        }
+    }
+
+    /// Looks whether the programs still sit where they were put, everywhere.
+    fn look(&mut self) {
+        for ifindex in self.attached.keys().copied().collect::<Vec<_>>() {
+            self.look_at(ifindex);
+        }
+    }
+
+    /// Looks where the programs sit on an interface, and puts them back in their place if that was not just done.
+    fn look_at(&mut self, ifindex: u32) {
+        let Some(observed) = self.attached.get_mut(&ifindex) else { return };
+        match tokio::task::block_in_place(|| self.datapath.place(ifindex)) {
+            Place::Kept | Place::Unknown => {
+                if observed.displaced {
+                    tracing::info!(ifindex, interface = %observed.name, "ours are first again");
                 }
-                Ok(Place::Restored) => {
-                    tracing::warn!(ifindex, interface = %name, "another program had taken our place; restored");
-                    self.metrics.attachment_restored();
-                    self.coverage.standing(ifindex, Some(Standing::Attached));
-                }
-                Ok(Place::Displaced) => {
-                    tracing::warn!(ifindex, interface = %name, "another program sits in front of ours");
-                    self.coverage.standing(ifindex, Some(Standing::Displaced));
-                }
-                // The watcher tells soon that it is gone; what can be attached again is tried again.
-                Err(ref error) => {
-                    tracing::warn!(
-                        ifindex,
-                        interface = %name,
-                        error = error as &dyn Error,
-                        "no longer observed; will try again"
-                    );
-                    self.coverage.standing(ifindex, Some(standing_of(error)));
-                    self.metrics.interface(hook, false);
-                    self.failed.insert(ifindex, name);
-                    continue;
+                observed.displaced = false;
+                self.coverage.standing(ifindex, Some(Standing::Attached));
+            }
+            Place::Displaced if observed.restored.is_some_and(|at| at.elapsed() < Self::RETRY) => {
+                self.displaced(ifindex);
+            }
+            Place::Displaced => self.restore(ifindex),
+        }
+    }
+
+    fn displaced(&mut self, ifindex: u32) {
+        self.coverage.standing(ifindex, Some(Standing::Displaced));
+        if let Some(observed) = self.attached.get_mut(&ifindex)
+            && !std::mem::replace(&mut observed.displaced, true)
+        {
+            tracing::warn!(ifindex, interface = %observed.name, "another program sits in front of ours");
+        }
+    }
+
+    fn restore(&mut self, ifindex: u32) {
+        let Some(mut observed) = self.attached.remove(&ifindex) else { return };
+        let name = &observed.name;
+        match tokio::task::block_in_place(|| self.datapath.restore(ifindex, name)) {
+            Ok(place) => {
+                tracing::warn!(ifindex, interface = %name, "another program had taken our place; restored");
+                self.metrics.attachment_restored();
+                observed.restored = Some(Instant::now());
+                observed.displaced = false;
+                self.attached.insert(ifindex, observed);
+                match place {
+                    Place::Kept | Place::Unknown => {
+                        self.coverage.standing(ifindex, Some(Standing::Attached));
+                    }
+                    Place::Displaced => self.displaced(ifindex),
                 }
             }
-            self.attached.insert(ifindex, (hook, name));
+            // The watcher tells soon that it is gone; what can be attached again is tried again.
+            Err(ref error) => {
+                tracing::warn!(
+                    ifindex,
+                    interface = %name,
+                    error = error as &dyn Error,
+                    "no longer observed; will try again"
+                );
+                self.coverage.standing(ifindex, standing_of(error));
+                self.metrics.interface(observed.hook, false);
+                self.failed.insert(ifindex, observed.name);
+            }
         }
     }
 }
 
-/// How an interface stands after a failed attachment.
-fn standing_of(error: &AttachError) -> Standing {
+/// How an interface stands after a failed attachment; `None` if there is no interface.
+const fn standing_of(error: &AttachError) -> Option<Standing> {
     match error {
-        AttachError::Unsupported { .. } => Standing::Unsupported,
-        AttachError::NoDevice { .. } | AttachError::NotPermitted { .. } | AttachError::Kernel { .. } => {
-            Standing::Refused
-        }
+        AttachError::NoDevice { .. } => None,
+        AttachError::Unsupported { .. } => Some(Standing::Unsupported),
+        AttachError::NotPermitted { .. } | AttachError::Kernel { .. } => Some(Standing::Refused),
     }
 }

@@ -18,7 +18,7 @@ use aya::{
     },
 };
 use detector_ebpf::names;
-use nix::{errno::Errno, net::if_::if_nametoindex};
+use nix::{errno::Errno, net::if_::if_indextoname};
 
 use super::{Attached, pins::Pins, query, takeover::Kept};
 
@@ -28,7 +28,7 @@ const FILTER_PRIORITY: u16 = 1;
 /// An interface could not be attached to.
 #[derive(Debug, thiserror::Error)]
 pub enum AttachError {
-    /// The interface is gone, or its name is another's by now.
+    /// The interface is gone.
     #[error("interface {name} is gone")]
     NoDevice {
         /// The interface's name.
@@ -71,8 +71,6 @@ pub enum AttachError {
 pub enum Place {
     /// Where they were put: first.
     Kept,
-    /// They had lost their place and have it again.
-    Restored,
     /// Behind another program, or no longer there.
     Displaced,
     /// It cannot be told: filters of clsact are not asked for.
@@ -125,9 +123,13 @@ pub(super) fn attach(
     ifindex: u32,
     name: &str,
 ) -> Result<Links, AttachError> {
-    // aya attaches by name; the name may have gone to another interface since it was read.
-    if if_nametoindex(name) != Ok(ifindex) {
-        return Err(AttachError::NoDevice { name: name.to_owned() });
+    // aya attaches by name, and the interface may be called otherwise by now.
+    let gone = || AttachError::NoDevice { name: name.to_owned() };
+    let name = if_indextoname(ifindex).map_err(|_errno| gone())?;
+    let name = name.to_str().map_err(|_not_utf8| gone())?;
+    // It is empty, and not an error, where no interface has the index.
+    if name.is_empty() {
+        return Err(gone());
     }
     let mut one = |direction: Direction| {
         let pin = pins.map(|pins| pins.link(ifindex, direction.name));
@@ -329,6 +331,10 @@ fn failure_without_tcx(source: ProgramError, direction: Direction, name: &str) -
 
 /// The error number behind an error, wherever in its chain it stands.
 fn errno(error: &ProgramError) -> Option<Errno> {
+    // These pass for what they hold, so that it is not in the chain itself.
+    if let ProgramError::TcError(TcError::IoError(error)) | ProgramError::IOError(error) = error {
+        return error.raw_os_error().map(Errno::from_raw);
+    }
     let mut cause: Option<&(dyn Error + 'static)> = Some(error);
     while let Some(error) = cause {
         if let Some(error) = error.downcast_ref::<io::Error>() {
@@ -345,11 +351,18 @@ mod tests {
 
     use aya::sys::SyscallError;
 
-    use super::{AttachError, Errno, INGRESS, ProgramError, failure, failure_without_tcx};
+    use super::{AttachError, Errno, INGRESS, ProgramError, TcError, failure, failure_without_tcx};
 
     fn said(errno: Errno) -> ProgramError {
         let io_error = io::Error::from_raw_os_error(errno as i32);
         ProgramError::SyscallError(SyscallError { call: "sendto", io_error })
+    }
+
+    #[test]
+    fn an_interface_that_goes_while_it_is_looked_for_is_gone() {
+        let error = io::Error::from_raw_os_error(Errno::ENODEV as i32);
+        let error = failure(ProgramError::TcError(TcError::IoError(error)), INGRESS, "veth1");
+        assert!(matches!(error, AttachError::NoDevice { .. }), "{error:?}");
     }
 
     #[test]

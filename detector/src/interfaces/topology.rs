@@ -52,13 +52,12 @@ pub(super) struct Tables {
 }
 
 impl Topology {
-    /// Reads it from the kernel.
+    /// Reads it from the kernel, but for the links, which have been read.
     ///
     /// # Errors
     ///
     /// Netlink refuses.
-    pub async fn read(handle: &Handle) -> Result<Self, rtnetlink::Error> {
-        let links = handle.link().get().execute().try_collect().await?;
+    pub async fn read(handle: &Handle, links: Vec<LinkMessage>) -> Result<Self, rtnetlink::Error> {
         let mut tables = Tables { links, ..Tables::default() };
         for family in [AddressFamily::Inet, AddressFamily::Inet6] {
             let mut wanted = RouteMessage::default();

@@ -131,7 +131,7 @@ pub(crate) fn watched(effort: Effort) -> Result<Vec<Row>> {
     let mut rows = Vec::new();
     for flows in [1024_u32, 8192, 65_536, 1_048_576] {
         let max_flows = flows.max(32_768) * 2;
-        let mut subject = Subject::load(Settings { max_flows, ..Settings::product()? })?;
+        let mut subject = Subject::load(Settings { max_flows, ..Settings::unlimited()? })?;
         let syn = Family::V4.syn(2);
         let open = Drive { tuples: flows, sequence: SYN_AT, step: 0, first: 0 };
         subject.run(Target::Detector, &syn, open, flows)?;
