@@ -71,7 +71,7 @@ fn main() {
     let judge = |edge: usize| {
         let (client, server) = (&pods[edge % pods.len()], &pods[edge * 7 % pods.len()]);
         let dialled = Some(Dialled { service: &server.name, port: 80, guessed: false });
-        PolicyView::of_edge(&set, Some(client), address, server, 8080, dialled, Timestamp(1))
+        PolicyView::of_edge(&set, (Some(client), address), (server, address), 8080, dialled, Timestamp(1))
     };
     let start = Instant::now();
     black_box(judge(0));

@@ -9,7 +9,7 @@ use std::{num::NonZeroU32, path::PathBuf};
 use clap::{Args, Parser, Subcommand, ValueEnum, builder::PossibleValue};
 
 pub use self::{
-    admin::{AdminArgs, ListenArgs},
+    admin::{AdminArgs, ClientArgs, ListenArgs},
     posture::{AuditArgs, DeclaredArgs, ExplainArgs, ExplainFormat, ReadinessArgs, ReportFormat, SeenArgs},
 };
 use crate::{config, findings::Severity, interfaces::Select};

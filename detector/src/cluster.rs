@@ -10,18 +10,18 @@ mod declared;
 mod identity;
 pub mod kubernetes;
 mod manifests;
-mod mesh;
 pub mod objects;
 mod selector;
 mod store;
 mod wire;
 mod workload;
+mod yaml;
 
+pub(crate) use self::yaml::scalar;
 pub use self::{
     declared::deadline,
     identity::{TrustDomain, trust_domain_of_mesh_config},
     manifests::{ManifestError, ManifestSource, Manifests, read, read_str},
-    mesh::Mesh,
     selector::{Labels, Selector},
     store::{Backend, Census, Holder, Seen, SharedStore, Spoof, Store},
     wire::{DecodeError, decode},

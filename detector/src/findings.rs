@@ -28,7 +28,7 @@ pub use self::{
 };
 use crate::{
     flows::{End, Flow, Timestamp},
-    policy::{PolicyView, is_proxy_port},
+    policy::{MeshKind, PolicyView, is_proxy_port},
 };
 
 /// Something that an operator should know of a flow.
@@ -157,7 +157,8 @@ fn is_scrape(flow: &Flow) -> bool {
 
 /// Health, metrics and probes of the proxy itself: plaintext by design, and no policy is about them.
 fn is_the_meshs_own(flow: &Flow) -> bool {
-    let mesh = flow.server.pod().and_then(|pod| pod.proxy.mesh());
+    let Some(proxy) = flow.server.pod().map(|pod| &pod.proxy) else { return false };
+    let mesh = proxy.mesh().or(proxy.router.then_some(MeshKind::Istio));
     mesh.is_some_and(|mesh| is_proxy_port(mesh, flow.port)) && flow.protocol != Protocol::Mcp
 }
 
@@ -166,6 +167,10 @@ fn is_risky(flow: &Flow) -> bool {
     flow.protocol == Protocol::Mcp || flow.credentials()
 }
 
+#[cfg(test)]
+mod bystanders;
+#[cfg(test)]
+mod remedies;
 #[cfg(test)]
 mod seed;
 #[cfg(test)]

@@ -129,14 +129,19 @@ impl PolicyView {
             _ => None,
         };
         let set = store.policy();
-        let view = Self::of_edge(set, client, address, server, port, dialled, flow.last_seen);
+        let to = (server, flow.server.address());
+        let view = Self::of_edge(set, (client, address), to, port, dialled, flow.last_seen);
         let tunnelled = flow.verdict == Verdict::MeshMtls
-            && server.proxy.mesh().is_some_and(|mesh| is_tunnel_port(mesh, port));
+            && match server.proxy.mesh() {
+                Some(mesh) => is_tunnel_port(mesh, port),
+                // A waypoint is a proxy itself, and takes HBONE.
+                None => server.proxy.intermediary && is_tunnel_port(MeshKind::Ambient, port),
+            };
         if !tunnelled {
             return Self { identities, ..view };
         }
         let caller = client.map(identity);
-        let source = set.admits_somewhere(server, caller, address);
+        let source = through(client, set.admits_somewhere(server, caller, address));
         Self {
             identities,
             tunnelled,
@@ -147,20 +152,20 @@ impl PolicyView {
         }
     }
 
-    /// What the policy in `set` says of connections from `client` at `address` to `port` of a server's pod.
+    /// What the policy in `set` says of connections from a client, its pod where it is one and its address, to
+    /// `port` of a server's pod, at the address that was dialled.
     #[must_use]
     pub fn of_edge(
         set: &PolicySet,
-        client: Option<&Pod>,
-        address: IpAddr,
-        server: &Pod,
+        (client, address): (Option<&Pod>, IpAddr),
+        (server, to): (&Pod, IpAddr),
         port: u16,
         dialled: Option<Dialled<'_>>,
         now: Timestamp,
     ) -> Self {
         let caller = client.map(identity);
-        let source = set.admits(server, port, caller, address);
-        let told = client.map(|client| set.client_tls(client, server, port, address, dialled));
+        let source = through(client, set.admits(server, port, caller, address));
+        let told = client.map(|client| set.client_tls(client, server, port, to, dialled));
         Self {
             sources: sources(set, &source),
             source,
@@ -193,6 +198,17 @@ impl PolicyView {
         }
         self.exceptions.iter().map(|exception| &exception.object).find(|object| object.is_about(id))
     }
+}
+
+/// A gateway or a waypoint passes on what others send: that one of our declarations does not name it says
+/// nothing of who called. A mesh judges it as the caller that it is.
+fn through(client: Option<&Pod>, ruling: Ruling) -> Ruling {
+    let passes_on = client.is_some_and(|client| client.proxy.intermediary);
+    if passes_on && ruling.answer == Answer::Denied && ruling.decided_by.is(Kind::ExpectedSources) {
+        let because = Some("the client passes on what others send".into());
+        return Ruling { answer: Answer::Unknown, because, ..ruling };
+    }
+    ruling
 }
 
 /// The declaration of ours that made a ruling, where one did.

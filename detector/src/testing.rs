@@ -11,7 +11,7 @@ use detector_ebpf::{
 
 use crate::{
     cluster::{
-        Labels, Mesh, Selector, Workload, WorkloadKind,
+        Labels, Selector, Workload, WorkloadKind,
         objects::{Name, Pod, PodTemplate, Service, ServicePort, TargetPort},
     },
     findings::{Finding, FindingId, Severity},
@@ -33,7 +33,6 @@ pub(crate) fn pod(namespace: &str, name: &str, addresses: &[&str]) -> Pod {
             workload: Workload { kind: WorkloadKind::Deployment, name: name.into() },
             service_account: name.into(),
             host_network: false,
-            mesh: Mesh::None,
             labels: Labels::from_iter([("app", name), ("pod-template-hash", "abc")]),
             annotations: Labels::default(),
             named_ports: Arc::new([]),

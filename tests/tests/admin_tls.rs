@@ -115,14 +115,20 @@ impl Port {
 
     /// `plainsight coverage` with flags: whether it succeeds, and all that it says.
     fn coverage(&self, flags: &[(&str, &Path)]) -> (bool, String) {
+        let (code, said) = self.ask("coverage", flags);
+        (code == Some(0), said)
+    }
+
+    /// A subcommand that asks the daemon: its exit status, and all that it says.
+    fn ask(&self, subcommand: &str, flags: &[(&str, &Path)]) -> (Option<i32>, String) {
         let mut command = self.node.netns().command(daemon::binary().unwrap());
-        command.arg("coverage").args(["--admin", &ADMIN.to_string()]);
+        command.arg(subcommand).args(["--admin", &ADMIN.to_string()]);
         for (flag, path) in flags {
             command.arg(flag).arg(path);
         }
         let output = command.output().unwrap();
         let text = [output.stdout, output.stderr].concat();
-        (output.status.success(), String::from_utf8(text).unwrap())
+        (output.status.code(), String::from_utf8(text).unwrap())
     }
 }
 
@@ -216,6 +222,21 @@ fn clients_authenticate_by_certificate_or_token_and_probes_by_nothing() {
     for flags in [by_certificate, vec![("--admin-token-file", token.as_path())]] {
         let (success, said) = port.coverage(&[&[authority], &flags[..]].concat());
         assert!(success && said.starts_with("ready\n"), "{said}");
+    }
+    // So do those that ask for what was seen.
+    fs::write(port.path("declared.yaml"), "apiVersion: v1\nkind: Namespace\nmetadata: {name: n}\n").unwrap();
+    let (declared, cert, key) = (port.path("declared.yaml"), known.join("tls.crt"), known.join("tls.key"));
+    let declared = ("--manifests", declared.as_path());
+    let by_certificate = [("--admin-client-cert", cert.as_path()), ("--admin-client-key", key.as_path())];
+    for subcommand in ["readiness", "audit"] {
+        for how in [&by_certificate[..], &[("--admin-token-file", token.as_path())]] {
+            let (code, said) = port.ask(subcommand, &[&[declared, authority], how].concat());
+            assert!(matches!(code, Some(0 | 2)) && !said.contains("error"), "{subcommand}: {code:?} {said}");
+        }
+        for (how, words) in [(&[declared, authority][..], "401"), (&[declared], "--admin-ca")] {
+            let (code, said) = port.ask(subcommand, how);
+            assert!(code == Some(1) && said.contains(words), "{subcommand}: {code:?} {said}");
+        }
     }
     // Without either it gets the word that a probe gets.
     assert_eq!(port.coverage(&[authority]), (true, "ready\n".to_owned()));

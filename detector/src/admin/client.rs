@@ -30,7 +30,7 @@ use super::{
     tls::{TlsError, certificates, roots},
     token,
 };
-use crate::args::AdminArgs;
+use crate::args::ClientArgs;
 
 /// Asks one admin port.
 #[derive(Debug)]
@@ -85,20 +85,14 @@ impl Client {
     /// How long an answer may be: some times what a page may.
     const LONGEST: usize = 16 * 1024 * 1024;
 
-    /// Prepares to ask as the command line says.
+    /// Prepares to ask the daemon at `admin` as the command line says.
     ///
     /// # Errors
     ///
     /// A file cannot be read, or is not what it should be.
-    pub fn new(args: &AdminArgs) -> Result<Self, ClientError> {
-        let AdminArgs {
-            admin,
-            admin_ca,
-            admin_server_name,
-            admin_client_cert,
-            admin_client_key,
-            admin_token_file,
-        } = args;
+    pub fn new(admin: SocketAddr, how: &ClientArgs) -> Result<Self, ClientError> {
+        let ClientArgs { admin_ca, admin_server_name, admin_client_cert, admin_client_key, admin_token_file } =
+            how;
         let pair = admin_client_cert.as_ref().zip(admin_client_key.as_ref());
         let tls = admin_ca
             .as_ref()
@@ -125,7 +119,7 @@ impl Client {
             })
             .transpose()?;
         let runtime = Builder::new_current_thread().enable_all().build().map_err(ClientError::Runtime)?;
-        Ok(Self { address: *admin, tls, authorization, runtime })
+        Ok(Self { address: admin, tls, authorization, runtime })
     }
 
     /// The text of `path`.

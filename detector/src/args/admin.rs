@@ -79,6 +79,14 @@ pub struct AdminArgs {
     #[arg(long, value_name = "ADDR:PORT", default_value = "127.0.0.1:9464", env = "PLAINSIGHT_ADMIN")]
     pub admin: SocketAddr,
 
+    /// How it lets clients in.
+    #[command(flatten)]
+    pub how: ClientArgs,
+}
+
+/// How an admin port is asked.
+#[derive(Clone, Debug, Default, Args)]
+pub struct ClientArgs {
     /// Speak TLS, and trust this CA, PEM
     #[arg(long, value_name = "FILE", env = "PLAINSIGHT_ADMIN_CA")]
     pub admin_ca: Option<PathBuf>,

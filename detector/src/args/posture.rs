@@ -5,6 +5,7 @@ use std::{net::SocketAddr, path::PathBuf, time::Duration};
 use clap::{Args, ValueEnum};
 use hyper::Uri;
 
+use super::ClientArgs;
 use crate::{cluster::Selector, findings::Severity};
 
 /// Flags of `audit`.
@@ -107,10 +108,15 @@ pub struct DeclaredArgs {
 
 /// Whom to ask for what was seen.
 #[derive(Debug, Args)]
+#[command(next_help_heading = "Whom to ask for what was seen")]
 pub struct SeenArgs {
     /// Admin port of a daemon, by `kubectl port-forward`; can be given more than once
     #[arg(long, value_name = "ADDR:PORT", env = "PLAINSIGHT_ADMIN", value_delimiter = ',')]
     pub admin: Vec<SocketAddr>,
+
+    /// How the daemons let clients in.
+    #[command(flatten)]
+    pub how: ClientArgs,
 
     /// A Prometheus that scrapes the daemons
     #[arg(long, value_name = "URL", env = "PLAINSIGHT_PROMETHEUS", value_parser = url)]

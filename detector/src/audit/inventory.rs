@@ -7,7 +7,7 @@ use std::{
 
 use crate::{
     cluster::{
-        Selector,
+        Labels, Selector,
         objects::{Namespace, Object, Pod, PodTemplate, Service, TargetPort},
     },
     flows::Timestamp,
@@ -73,7 +73,14 @@ impl Inventory {
             }
             // Nobody has injected it yet; what it is meant to be is what it will be.
             if let Some(mesh) = inventory.intended(&pod) {
-                let proxy = PodMesh::once_in(mesh, &pod.labels, &pod.annotations).into();
+                // Linkerd's injector copies its settings from the namespace to pods that have none.
+                let settings = inventory.namespace(&pod.name.namespace).into_iter();
+                let settings = settings.flat_map(|namespace| namespace.annotations.iter());
+                let settings = settings.filter(|(key, _)| {
+                    key.starts_with("config.linkerd.io/") && pod.annotations.value(key).is_none()
+                });
+                let annotations: Labels = pod.annotations.iter().chain(settings).collect();
+                let proxy = PodMesh::once_in(mesh, &pod.labels, &annotations).into();
                 pod.template = Arc::new(PodTemplate { proxy, ..PodTemplate::clone(&pod.template) });
             }
             pods.push(pod);

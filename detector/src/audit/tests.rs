@@ -177,3 +177,16 @@ fn a_pod_is_explained_with_what_decided() {
     assert_eq!(explained.member.ports.len(), 2);
     assert!(explain(&inventory, "mcp-production", "nobody", None, NOW.now).is_none());
 }
+
+#[test]
+fn a_namespace_s_default_policy_of_linkerd_is_that_of_its_workloads() {
+    let audited = |policy: &str| {
+        let text = format!(
+            "apiVersion: v1\nkind: Namespace\nmetadata: {{name: mcp, annotations: {{linkerd.io/inject: enabled, config.linkerd.io/default-inbound-policy: {policy}}}}}\n---\napiVersion: apps/v1\nkind: Deployment\nmetadata: {{namespace: mcp, name: tools}}\nspec: {{template: {{metadata: {{labels: {{app: tools}}}}, spec: {{serviceAccountName: tools, containers: [{{name: main, ports: [{{name: http, containerPort: 8080}}]}}]}}}}}}\n"
+        );
+        let findings = report(&[&text]).findings;
+        findings.iter().any(|posture| posture.id == LinkerdUnauthenticated)
+    };
+    assert!(audited("all-unauthenticated"));
+    assert!(!audited("deny"));
+}

@@ -23,6 +23,8 @@ struct Look<'a> {
 pub(super) fn check(inventory: &Inventory, member: &Member, now: Timestamp, found: &mut Vec<Posture>) {
     let mut look = Look { inventory, member, now, found };
     match &member.pod.proxy.membership {
+        // What gateways and waypoints take is for their Gateways to say, whom they admit for targetRefs.
+        _ if member.pod.proxy.router => {}
         None => look.not_meshed(),
         Some(membership) => {
             look.mode(membership);

@@ -16,7 +16,7 @@ use crate::{
 pub fn coverage(args: CoverageArgs) -> Result<()> {
     let CoverageArgs { admin } = args;
     let asked = || {
-        let client = Client::new(&admin)?;
+        let client = Client::new(admin.admin, &admin.how)?;
         match client.get("/readyz?verbose") {
             // A daemon that is not ready yet says what it waits for, and knows its pods all the same.
             Err(ClientError::Status { status: 503, body }) => Ok(body),

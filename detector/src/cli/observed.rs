@@ -1,12 +1,13 @@
 //! Owns the asking of daemons and of Prometheus for what they saw.
 
-use std::{net::SocketAddr, time::Duration};
+use std::time::Duration;
 
 use anyhow::{Context as _, Result};
 use hyper::Uri;
 
 use super::{block_on, http::Http};
 use crate::{
+    admin::client::Client,
     args::SeenArgs,
     flows::Timestamp,
     migration::Observation,
@@ -15,7 +16,7 @@ use crate::{
 
 /// What was seen in the last `quiet`.
 pub(super) fn observe(seen: &SeenArgs, now: Timestamp, quiet: Duration) -> Result<Observation> {
-    let SeenArgs { admin, prometheus: url, prometheus_token_file } = seen;
+    let SeenArgs { admin, how, prometheus: url, prometheus_token_file } = seen;
     let token = prometheus_token_file
         .as_ref()
         .map(|path| {
@@ -23,36 +24,30 @@ pub(super) fn observe(seen: &SeenArgs, now: Timestamp, quiet: Duration) -> Resul
             read.with_context(|| format!("read {}", path.display())).map(|token| token.trim().to_owned())
         })
         .transpose()?;
-    block_on(async {
-        let http = Http::new()?;
-        let mut observation = Observation::default();
-        for admin in admin {
-            daemon(&http, *admin, &mut observation)
-                .await
-                .with_context(|| format!("ask the daemon at {admin}"))?;
-        }
-        if let Some(url) = url {
-            let asked = by_metrics(&http, url, token.as_deref(), now, quiet).await;
-            let (source, calls) = asked.with_context(|| format!("ask Prometheus at {url}"))?;
-            observation.sources.push(source);
-            observation.calls.extend(calls);
-        }
-        Ok(observation)
-    })?
+    let mut observation = Observation::default();
+    for admin in admin {
+        let asked = Client::new(*admin, how).map_err(Into::into);
+        asked
+            .and_then(|client| daemon(&client, &mut observation))
+            .with_context(|| format!("ask the daemon at {admin}"))?;
+    }
+    if let Some(url) = url {
+        let asked = block_on(by_metrics(url, token.as_deref(), now, quiet))?;
+        let (source, calls) = asked.with_context(|| format!("ask Prometheus at {url}"))?;
+        observation.sources.push(source);
+        observation.calls.extend(calls);
+    }
+    Ok(observation)
 }
 
-async fn daemon(http: &Http, admin: SocketAddr, into: &mut Observation) -> Result<()> {
-    let get = async |path: String| {
-        let uri: Uri = format!("http://{admin}{path}").parse().context("make the address")?;
-        http.get(&uri, None).await.with_context(|| path)
-    };
-    let node = get("/api/v1/node".to_owned()).await?;
-    let coverage = get("/api/v1/coverage".to_owned()).await?;
-    let metrics = get("/metrics".to_owned()).await?;
-    into.sources.push(observed::daemon(&node, &coverage, &String::from_utf8_lossy(&metrics))?);
+fn daemon(client: &Client, into: &mut Observation) -> Result<()> {
+    let get = |path: &str| client.get(path).with_context(|| path.to_owned());
+    let (node, coverage) = (get("/api/v1/node")?, get("/api/v1/coverage")?);
+    let metrics = get("/metrics")?;
+    into.sources.push(observed::daemon(node.as_bytes(), coverage.as_bytes(), &metrics)?);
     let mut after = 0;
     loop {
-        let page = observed::flows(&get(format!("/api/v1/flows?after={after}")).await?)?;
+        let page = observed::flows(get(&format!("/api/v1/flows?after={after}"))?.as_bytes())?;
         into.calls.extend(page.calls);
         match page.next {
             Some(next) if next > after => after = next,
@@ -62,12 +57,12 @@ async fn daemon(http: &Http, admin: SocketAddr, into: &mut Observation) -> Resul
 }
 
 async fn by_metrics(
-    http: &Http,
     url: &Uri,
     token: Option<&str>,
     now: Timestamp,
     quiet: Duration,
 ) -> Result<(crate::migration::Source, Vec<crate::migration::Call>)> {
+    let http = Http::new()?;
     let at = now.0 / 1_000_000_000;
     let base = url.to_string();
     let base = base.trim_end_matches('/');

@@ -28,7 +28,7 @@ const PAGES: usize = 50;
 /// There is no terminal to be had, or, where none is wanted, nobody answers.
 pub fn top(args: TopArgs) -> Result<()> {
     let TopArgs { view, interval, admin } = args;
-    let client = Client::new(&admin)?;
+    let client = Client::new(admin.admin, &admin.how)?;
     let mut model = Model::new(view);
     if io::stdout().is_terminal() && io::stdin().is_terminal() {
         let every = interval.map_or(2, std::num::NonZeroU32::get);

@@ -14,7 +14,7 @@ use serde::{Deserialize, de::DeserializeOwned};
 use serde_json::Value;
 
 use super::{
-    selector::{Labels, Operator, Requirement, Selector},
+    selector::{Labels, Selector, WireSelector},
     wire::DecodeError,
 };
 use crate::policy::{
@@ -150,50 +150,6 @@ impl WireMeta {
 
     fn annotation(&self, key: &str) -> Option<&str> {
         self.annotations.as_ref()?.get(key).map(String::as_str)
-    }
-}
-
-/// A label selector. A field that we do not know would widen it, so it is refused.
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-struct WireSelector {
-    match_labels: BTreeMap<String, String>,
-    match_expressions: Vec<WireRequirement>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WireRequirement {
-    key: String,
-    operator: WireOperator,
-    #[serde(default)]
-    values: Vec<String>,
-}
-
-#[derive(Deserialize)]
-enum WireOperator {
-    In,
-    NotIn,
-    Exists,
-    DoesNotExist,
-}
-
-impl From<WireSelector> for Selector {
-    fn from(wire: WireSelector) -> Self {
-        let match_expressions = wire.match_expressions.into_iter().map(|requirement| Requirement {
-            key: requirement.key.into(),
-            operator: match requirement.operator {
-                WireOperator::In => Operator::In,
-                WireOperator::NotIn => Operator::NotIn,
-                WireOperator::Exists => Operator::Exists,
-                WireOperator::DoesNotExist => Operator::DoesNotExist,
-            },
-            values: requirement.values.into_iter().map(Into::into).collect(),
-        });
-        Self {
-            match_labels: Labels::from_iter(wire.match_labels),
-            match_expressions: match_expressions.collect(),
-        }
     }
 }
 

@@ -5,7 +5,7 @@ use std::{
     sync::{Arc, PoisonError, RwLock},
 };
 
-use super::{mesh::Mesh, objects::Pod};
+use super::objects::Pod;
 
 /// The trust domain of the cluster's identities: as configured, or as discovered meanwhile.
 #[derive(Clone, Debug)]
@@ -51,8 +51,9 @@ impl TrustDomain {
     #[must_use]
     pub fn identity(&self, pod: &Pod) -> String {
         let (namespace, account) = (&pod.name.namespace, &pod.service_account);
-        match (pod.mesh, pod.labels.value("linkerd.io/control-plane-ns")) {
-            (Mesh::Linkerd, Some(control_plane)) => {
+        let membership = pod.proxy.membership.as_ref();
+        match membership.and_then(|membership| membership.control_plane.as_deref()) {
+            Some(control_plane) => {
                 format!("{account}.{namespace}.serviceaccount.identity.{control_plane}.{self}")
             }
             _ => self.spiffe_id(pod),
@@ -82,8 +83,12 @@ pub fn trust_domain_of_mesh_config(mesh: &str) -> Option<String> {
 mod tests {
     use std::sync::Arc;
 
-    use super::{Mesh, TrustDomain, trust_domain_of_mesh_config};
-    use crate::{cluster::Labels, testing};
+    use super::{TrustDomain, trust_domain_of_mesh_config};
+    use crate::{
+        cluster::Labels,
+        policy::{MeshKind, PodMesh},
+        testing,
+    };
 
     #[test]
     fn what_is_configured_stands_against_what_is_discovered() {
@@ -103,8 +108,8 @@ mod tests {
         let mut pod = testing::pod("mcp", "tools", &[]);
         assert_eq!(domain.identity(&pod), "spiffe://corp.example/ns/mcp/sa/tools");
         let template = Arc::make_mut(&mut pod.template);
-        template.mesh = Mesh::Linkerd;
-        template.labels = Labels::from_iter([("linkerd.io/control-plane-ns", "linkerd")]);
+        let labels = Labels::default();
+        template.proxy = PodMesh::once_in(MeshKind::Linkerd, &labels, &labels).into();
         assert_eq!(domain.identity(&pod), "tools.mcp.serviceaccount.identity.linkerd.corp.example");
     }
 

@@ -13,9 +13,9 @@ use std::{
 };
 
 use super::{
-    mesh::Mesh,
     selector::{Labels, Selector},
     workload::{Workload, WorkloadKind},
+    yaml::scalar,
 };
 use crate::policy::{Kind as PolicyKind, ObjectKey, PodMesh, PolicyObject};
 
@@ -190,8 +190,6 @@ pub struct PodTemplate {
     pub service_account: Arc<str>,
     /// Whether it shares the node's network: its addresses are the node's then.
     pub host_network: bool,
-    /// The mesh that it is in.
-    pub mesh: Mesh,
     /// Its labels.
     pub labels: Labels,
     /// Its annotations, those that meshes heed.
@@ -408,12 +406,17 @@ impl ExpectedSources {
         accounts.insert(extra, ());
         let mut out = format!(
             "apiVersion: plainsight.dev/v1alpha1\nkind: ExpectedSources\nmetadata:\n  namespace: {}\n  name: {}\nspec:\n",
-            self.name.namespace, self.name.name
+            scalar(&self.name.namespace),
+            scalar(&self.name.name)
         );
         out.push_str(&self.selector.yaml(2));
         out.push_str("  serviceAccounts:\n");
         for account in accounts.keys() {
-            out.push_str(&format!("  - namespace: {}\n    name: {}\n", account.namespace, account.name));
+            out.push_str(&format!(
+                "  - namespace: {}\n    name: {}\n",
+                scalar(&account.namespace),
+                scalar(&account.name)
+            ));
         }
         out
     }

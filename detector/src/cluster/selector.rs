@@ -3,7 +3,11 @@
 //! Labels are two strings, the keys and the values: whole clusters share a few sets of keys, and the pods of
 //! a workload share both. A look-up walks them and allocates nothing.
 
+mod wire;
+
 use std::sync::Arc;
+
+pub(super) use self::wire::WireSelector;
 
 /// The labels of an object, sorted by key, each key and each value with a NUL after it. Kubernetes allows no
 /// NUL in either; what has one is left out.

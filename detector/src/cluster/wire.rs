@@ -13,7 +13,6 @@ use serde::{Deserialize, Deserializer};
 use serde_json::Value;
 
 use super::{
-    mesh::{self, Mesh, Signs},
     objects::{
         EndpointSlice, Name, Namespace, Node, Object, Owner, OwnerKind, Pod, PodTemplate, Service,
         ServiceAccount, ServicePort, TargetPort,
@@ -267,23 +266,19 @@ impl WirePod {
         }
         let (init_containers, containers) =
             (spec.init_containers.unwrap_or_default(), spec.containers.unwrap_or_default());
-        let annotations = metadata.annotations.as_ref();
-        let mesh = Mesh::of_pod(&Signs {
-            labels: &labels,
-            annotation: &|key| annotations?.get(key).map(String::as_str),
-            container: &|name| containers.iter().any(|container| container.name == name),
-            init_container: &|name| init_containers.iter().any(|container| container.name == name),
-        });
-        let annotations =
-            Labels::from_iter(annotations.into_iter().flatten().filter(|(key, _)| mesh::is_kept(key)));
-        let names: Vec<&str> =
-            init_containers.iter().chain(&containers).map(|container| container.name.as_str()).collect();
+        fn names(containers: &[WireContainer]) -> Vec<&str> {
+            containers.iter().map(|container| container.name.as_str()).collect()
+        }
+        let annotations = metadata.annotations();
         let proxy = Arc::new(PodMesh::read(PodParts {
             labels: &labels,
-            annotations: &metadata.annotations(),
-            containers: &names,
+            annotations: &annotations,
+            containers: &names(&containers),
+            init_containers: &names(&init_containers),
             host_network: spec.host_network.unwrap_or(false),
         }));
+        // A long text that says no more than the proxy does.
+        let annotations = annotations.iter().filter(|(key, _)| *key != "sidecar.istio.io/status").collect();
         let workload = Workload::of_pod(metadata.controller(), &name.name, &labels);
         let named_ports = init_containers
             .into_iter()
@@ -310,7 +305,6 @@ impl WirePod {
                 workload,
                 service_account: account.as_deref().unwrap_or("default").into(),
                 host_network: spec.host_network.unwrap_or(false),
-                mesh,
                 labels,
                 annotations,
                 named_ports,

@@ -3,7 +3,10 @@
 use std::{fmt::Write as _, sync::Arc};
 
 use crate::{
-    cluster::objects::{Name, Pod},
+    cluster::{
+        objects::{Name, Pod},
+        scalar,
+    },
     flows::{End, Flow},
     policy::{Declared, Kind, MeshKind, PolicyView, PortMode, own::TrafficException},
     printable::{printable, printed},
@@ -38,7 +41,13 @@ pub(super) fn encrypt(flow: &Flow, policy: &PolicyView) -> String {
             _ => "# Serve this port with TLS, and have its clients use https.\n".to_owned(),
         };
     };
-    let namespace = &pod.name.namespace;
+    if pod.proxy.router {
+        return format!(
+            "# A listener of the Gateway of {} takes plaintext at port {}. Give it TLS: spec.servers[].tls of\n# networking.istio.io Gateway, spec.listeners[].tls of gateway.networking.k8s.io Gateway.\n",
+            pod.name, flow.port
+        );
+    }
+    let namespace = scalar(&pod.name.namespace);
     match &policy.mode {
         Some(mode) if mode.mesh == Some(MeshKind::Linkerd) => format!(
             "# Admit peers of the mesh alone. First put its clients in the mesh, or they are cut off.\n\
@@ -115,7 +124,8 @@ pub(super) fn istio_mutual(rule: &Name, host: &str) -> String {
          kind: DestinationRule\n\
          metadata:\n  namespace: {}\n  name: {}\n\
          spec:\n  host: {host:?}\n  trafficPolicy:\n    tls:\n      mode: ISTIO_MUTUAL\n",
-        rule.namespace, rule.name,
+        scalar(&rule.namespace),
+        scalar(&rule.name),
     )
 }
 
@@ -150,9 +160,10 @@ pub(super) fn inject(pod: &Pod, why: &str) -> String {
          # kubectl -n {namespace} rollout restart {} {}\n\
          apiVersion: v1\n\
          kind: Namespace\n\
-         metadata:\n  name: {namespace}\n  labels:\n    istio-injection: enabled\n",
+         metadata:\n  name: {}\n  labels:\n    istio-injection: enabled\n",
         pod.workload.kind.as_str().to_lowercase(),
         pod.workload.name,
+        scalar(namespace),
     )
 }
 
@@ -201,7 +212,7 @@ fn admit_istio(server: &Pod, port: Option<u16>, account: &Name) -> String {
          kind: AuthorizationPolicy\n\
          metadata:\n  namespace: {}\n  name: {}\n\
          spec:\n{}  action: ALLOW\n  rules:\n  - from:\n    - source:\n        principals: [\"cluster.local/ns/{}/sa/{}\"]\n{to}",
-        server.name.namespace,
+        scalar(&server.name.namespace),
         name(server, &format!("from-{}", account.name)),
         selector(server, "selector"),
         account.namespace,
@@ -211,7 +222,7 @@ fn admit_istio(server: &Pod, port: Option<u16>, account: &Name) -> String {
 
 /// What admits one more caller at Linkerd: authorizations add up.
 fn admit_linkerd(server: &Pod, of: &str, account: &Name) -> String {
-    let namespace = &server.name.namespace;
+    let (namespace, of) = (scalar(&server.name.namespace), scalar(of));
     let name = name(server, &format!("from-{}", account.name));
     format!(
         "apiVersion: policy.linkerd.io/v1alpha1\n\
@@ -223,7 +234,8 @@ fn admit_linkerd(server: &Pod, of: &str, account: &Name) -> String {
          kind: AuthorizationPolicy\n\
          metadata:\n  namespace: {namespace}\n  name: {name}\n\
          spec:\n  targetRef:\n    group: policy.linkerd.io\n    kind: Server\n    name: {of}\n  requiredAuthenticationRefs:\n  - group: policy.linkerd.io\n    kind: MeshTLSAuthentication\n    name: {name}\n",
-        account.namespace, account.name,
+        scalar(&account.namespace),
+        scalar(&account.name),
     )
 }
 
@@ -237,8 +249,9 @@ pub(super) fn stop_spoofing(flow: &Flow) -> String {
          # pods that are there stay until they are deleted:\n\
          apiVersion: v1\n\
          kind: Namespace\n\
-         metadata:\n  name: {namespace}\n  labels:\n    pod-security.kubernetes.io/enforce: restricted\n",
+         metadata:\n  name: {}\n  labels:\n    pod-security.kubernetes.io/enforce: restricted\n",
         sender.workload.name,
+        scalar(namespace),
     )
 }
 
@@ -265,7 +278,7 @@ pub(super) fn known_sources_only(flow: &Flow) -> String {
          metadata:\n  namespace: {}\n  name: {}\n\
          spec:\n{}  policyTypes: [Ingress]\n  ingress:\n  - from:\n    - namespaceSelector: {{}}\n",
         flow.client.address(),
-        pod.name.namespace,
+        scalar(&pod.name.namespace),
         name(pod, "pods-only"),
         pod_selector(pod),
     )
@@ -278,9 +291,10 @@ pub(super) fn pod_selector(pod: &Pod) -> String {
 }
 
 pub(super) fn name(pod: &Pod, what: &str) -> String {
-    // A name ends at 253 characters.
-    let workload: String = pod.workload.name.chars().take(240).collect();
-    format!("{workload}-{what}")
+    let mut name = format!("{}-{what}", pod.workload.name);
+    // A name has at most 253 characters, and ends in a letter or a digit.
+    name.truncate(name.floor_char_boundary(253));
+    scalar(name.trim_end_matches(['-', '.'])).into_owned()
 }
 
 /// The pod's lasting labels as a selector; nothing, which selects the namespace, where it has none.

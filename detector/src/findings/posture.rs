@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use super::fix::{inject, is_linkerd, name, pod_selector, selector};
 use crate::{
-    cluster::objects::Pod,
+    cluster::{objects::Pod, scalar},
     policy::{
         Decider, MeshKind,
         istio::{DestinationRule, Mode, PeerAuthentication},
@@ -51,7 +51,7 @@ pub(crate) fn peer_authentication(
     ports: &[(u16, Mode)],
 ) -> String {
     let (name, selector) = match own.and_then(|own| Some((own, own.selector.as_ref()?))) {
-        Some((own, selector)) => (own.meta.name.name.to_string(), selector.yaml(2)),
+        Some((own, selector)) => (scalar(&own.meta.name.name).into_owned(), selector.yaml(2)),
         None => (name(pod, "strict"), selector(pod, "selector")),
     };
     let mut levels: BTreeMap<u16, Mode> = ports.iter().copied().collect();
@@ -67,7 +67,7 @@ pub(crate) fn peer_authentication(
          kind: PeerAuthentication\n\
          metadata:\n  namespace: {}\n  name: {name}\n\
          spec:\n{selector}  mtls:\n    mode: {}\n",
-        pod.name.namespace,
+        scalar(&pod.name.namespace),
         mode.as_str(),
     );
     if !levels.is_empty() {
@@ -85,7 +85,8 @@ pub(crate) fn authenticated_namespace(namespace: &str) -> String {
         "# Then restart its workloads. First put their clients in the mesh, or they are cut off.\n\
          apiVersion: v1\n\
          kind: Namespace\n\
-         metadata:\n  name: {namespace}\n  annotations:\n    config.linkerd.io/default-inbound-policy: all-authenticated\n"
+         metadata:\n  name: {}\n  annotations:\n    config.linkerd.io/default-inbound-policy: all-authenticated\n",
+        scalar(namespace),
     )
 }
 
@@ -98,7 +99,7 @@ pub(crate) fn authenticated(pod: &Pod, port: Option<u16>) -> String {
              kind: Server\n\
              metadata:\n  namespace: {}\n  name: {}\n\
              spec:\n{}  port: {port}\n  accessPolicy: all-authenticated\n",
-            pod.name.namespace,
+            scalar(&pod.name.namespace),
             name(pod, &port.to_string()),
             pod_selector(pod),
         ),
@@ -117,10 +118,11 @@ pub(crate) fn authorize(pod: &Pod) -> String {
          apiVersion: security.istio.io/v1\n\
          kind: AuthorizationPolicy\n\
          metadata:\n  namespace: {0}\n  name: {1}\n\
-         spec:\n{2}  action: ALLOW\n  rules:\n  - from:\n    - source:\n        namespaces: [{0:?}]\n",
-        pod.name.namespace,
+         spec:\n{2}  action: ALLOW\n  rules:\n  - from:\n    - source:\n        namespaces: [{3:?}]\n",
+        scalar(&pod.name.namespace),
         name(pod, "callers"),
         selector(pod, "selector"),
+        pod.name.namespace,
     )
 }
 
@@ -133,8 +135,8 @@ pub(crate) fn account(pod: &Pod) -> String {
          metadata:\n  namespace: {}\n  name: {}\n",
         pod.workload.kind.as_str(),
         pod.workload.name,
-        pod.name.namespace,
-        pod.workload.name
+        scalar(&pod.name.namespace),
+        scalar(&pod.workload.name),
     )
 }
 

@@ -2,7 +2,7 @@
 
 use detector_ebpf::verdict::Verdict;
 
-use super::{Finding, FindingId, Severity, catalogue::describe, fix, is_risky};
+use super::{Finding, FindingId, Severity, catalogue::describe, fix, is_probe, is_risky};
 use crate::{
     flows::{End, Flow},
     policy::{Answer, Kind, PolicyView},
@@ -10,7 +10,7 @@ use crate::{
 
 pub(super) fn of(flow: &Flow, policy: &PolicyView) -> Option<Finding> {
     // A node is the kubelet or an agent on it: it has no service account that a declaration could name.
-    if matches!(flow.client, End::Node { .. }) {
+    if matches!(flow.client, End::Node { .. }) || is_probe(flow) {
         return None;
     }
     if let End::Spoofed { .. } = flow.client {

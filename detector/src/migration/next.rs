@@ -6,6 +6,7 @@
 use super::{Answer, Break};
 use crate::{
     audit::{Inventory, Member},
+    cluster::scalar,
     findings::posture as fix,
     policy::{Declared, MeshKind, istio::Mode},
     printable::printed,
@@ -71,7 +72,8 @@ pub(super) fn namespace(inventory: &Inventory, namespace: &str, linkerd: bool) -
         return fix::authenticated_namespace(namespace);
     }
     let known = inventory.policy().namespace_peer_authentication(namespace);
-    let name = known.map_or("default", |object| &*object.meta.name.name);
+    let name = scalar(known.map_or("default", |object| &*object.meta.name.name));
+    let namespace = scalar(namespace);
     format!(
         "# Refuse plaintext in the whole namespace. Workloads with a PeerAuthentication of their own keep it.\n\
          apiVersion: security.istio.io/v1\n\

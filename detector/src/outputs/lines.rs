@@ -129,7 +129,7 @@ impl Lines {
             body.workload = Some(WorkloadBody { kind: pod.workload.kind.as_str(), name: &pod.workload.name });
             body.service_account = Some(&pod.service_account);
             body.spiffe_id = Some(self.trust_domain.spiffe_id(pod));
-            body.mesh = Some(pod.mesh.as_str());
+            body.mesh = Some(pod.proxy.as_str());
         }
         body
     }

@@ -116,18 +116,23 @@ pub fn is_proxy_port(mesh: MeshKind, port: u16) -> bool {
 impl PolicySet {
     /// What holds for `port` of a pod; `None` where no mesh and no object has a word on it. `client` narrows
     /// what depends on the client's address.
+    ///
+    /// What is declared for the whole mesh is not about a pod outside of it: only what its own namespace
+    /// declares is, and is not enforced.
     #[must_use]
     pub fn mode(&self, pod: &Pod, port: u16, client: Option<IpAddr>) -> Option<PortMode> {
         match pod.proxy.mesh() {
+            _ if pod.proxy.router => None,
             Some(MeshKind::Linkerd) => Some(self.linkerd_mode(pod, port, client)),
             Some(mesh) => Some(self.istio_mode(pod, port, Some(mesh))),
             None => {
                 // Declared for a pod that no proxy stands before.
+                let index = self.index();
                 let mode = self.istio_mode(pod, port, None);
-                if mode.decided_by.object().is_some() {
+                let of_the_mesh = |object: &ObjectKey| object.name.namespace == index.mesh.root_namespace;
+                if mode.decided_by.object().is_some_and(|object| !of_the_mesh(object)) {
                     return Some(mode);
                 }
-                let index = self.index();
                 let server = index.server(&pod.name.namespace, &pod.labels, port, &pod.named_ports);
                 server.map(|_| self.linkerd_mode(pod, port, client))
             }
@@ -307,7 +312,20 @@ impl PolicySet {
         mesh: Option<MeshKind>,
     ) -> Ruling {
         let index = self.index();
-        let policies = index.istio_policies(&server.name.namespace, &server.labels);
+        if server.proxy.router && index.has_targeted(&server.name.namespace, &server.labels) {
+            let because = Some("policies with targetRefs may bind it".into());
+            let by = Decider::Default("an Istio gateway or waypoint");
+            return Ruling { because, ..Ruling::new(Answer::Unknown, by) };
+        }
+        // A waypoint ignores selectors.
+        if server.proxy.waypoint {
+            return Ruling::new(Answer::NoPolicy, Decider::Default("no policy with targetRefs is there"));
+        }
+        let mut policies = index.istio_policies(&server.name.namespace, &server.labels);
+        if mesh.is_none() && !server.proxy.router {
+            // As for the mode: the mesh's own policies are not about a pod outside of it.
+            policies.retain(|policy| policy.meta.name.namespace != index.mesh.root_namespace);
+        }
         let waypoint = server.proxy.membership.as_ref().is_some_and(|membership| membership.waypoint);
         let layer7 =
             if mesh == Some(MeshKind::Ambient) && !waypoint { Layer7::Absent } else { Layer7::Unseen };

@@ -15,7 +15,7 @@ pub const ISTIO_PORTS: [u16; 3] = [15020, 15021, 15090];
 pub const LINKERD_PORTS: [u16; 2] = [4190, 4191];
 
 /// Annotations that are read, and so kept.
-pub const ANNOTATIONS: [&str; 17] = [
+pub const ANNOTATIONS: [&str; 20] = [
     "ambient.istio.io/bypass-inbound-capture",
     "ambient.istio.io/redirection",
     "config.linkerd.io/default-inbound-policy",
@@ -31,8 +31,11 @@ pub const ANNOTATIONS: [&str; 17] = [
     "sidecar.istio.io/interceptionMode",
     "sidecar.istio.io/status",
     "traffic.sidecar.istio.io/excludeInboundPorts",
+    "traffic.sidecar.istio.io/excludeOutboundIPRanges",
     "traffic.sidecar.istio.io/excludeOutboundPorts",
     "traffic.sidecar.istio.io/includeInboundPorts",
+    "traffic.sidecar.istio.io/includeOutboundIPRanges",
+    "traffic.sidecar.istio.io/includeOutboundPorts",
 ];
 
 /// Which mesh.
@@ -69,8 +72,15 @@ impl MeshKind {
 pub struct PodMesh {
     /// Its membership.
     pub membership: Option<Membership>,
+    /// Its proxy is an init container that goes on running.
+    pub native: bool,
     /// It passes on what others send: a gateway or a waypoint.
     pub intermediary: bool,
+    /// It is Istio's gateway or waypoint: a proxy without an application. What its listeners take is what its
+    /// `Gateway` says, and no `PeerAuthentication`.
+    pub router: bool,
+    /// It is a waypoint of the ambient mesh.
+    pub waypoint: bool,
     /// Where it says that metrics may be fetched (`prometheus.io/port`).
     pub scrape_port: Option<u16>,
 }
@@ -90,8 +100,12 @@ pub struct Membership {
     pub exclude_inbound: Ports,
     /// Outbound ports that its proxy leaves alone.
     pub exclude_outbound: Ports,
+    /// Outbound ports that its proxy takes wherever they lead.
+    pub include_outbound: Ports,
     /// Destinations that its proxy leaves alone.
     pub exclude_networks: Box<[Network]>,
+    /// Destinations that its proxy takes, where not all.
+    pub include_networks: Option<Box<[Network]>>,
     /// Everything inbound passes its proxy by.
     pub bypass_inbound: bool,
     /// Its own default inbound policy (Linkerd).
@@ -109,8 +123,10 @@ pub struct PodParts<'a> {
     pub labels: &'a Labels,
     /// Its annotations.
     pub annotations: &'a Labels,
-    /// Names of its containers and init containers.
+    /// Names of its containers.
     pub containers: &'a [&'a str],
+    /// Names of its init containers.
+    pub init_containers: &'a [&'a str],
     /// Whether it shares the node's network.
     pub host_network: bool,
 }
@@ -119,16 +135,21 @@ impl PodMesh {
     /// What a pod says.
     #[must_use]
     pub fn read(parts: PodParts<'_>) -> Self {
-        let PodParts { labels, annotations, .. } = parts;
+        let PodParts { labels, annotations, containers, init_containers, .. } = parts;
         let scraped = annotations.value("prometheus.io/scrape") == Some("true");
         let port = annotations.value("prometheus.io/port").and_then(|port| port.parse().ok());
+        let intermediary = labels.value("gateway.networking.k8s.io/gateway-name").is_some()
+            || matches!(labels.value("istio"), Some("ingressgateway" | "egressgateway" | "eastwestgateway"));
+        // Another maker's gateway may have a sidecar, which does enforce what is declared.
+        let proxy_alone = containers.contains(&"istio-proxy")
+            && containers.iter().all(|container| container.starts_with("istio-"));
         Self {
             membership: membership(parts),
-            intermediary: labels.value("gateway.networking.k8s.io/gateway-name").is_some()
-                || matches!(
-                    labels.value("istio"),
-                    Some("ingressgateway" | "egressgateway" | "eastwestgateway")
-                ),
+            native: init_containers.contains(&"istio-proxy") || init_containers.contains(&"linkerd-proxy"),
+            intermediary,
+            router: intermediary && proxy_alone,
+            waypoint: labels.value("gateway.istio.io/managed") == Some("istio.io-mesh-controller")
+                || labels.value("gateway.networking.k8s.io/gateway-class-name") == Some("istio-waypoint"),
             scrape_port: port.filter(|_| scraped),
         }
     }
@@ -151,8 +172,21 @@ impl PodMesh {
             labels: &labels.iter().chain([label]).collect(),
             annotations: &annotations.iter().chain([annotation]).collect(),
             containers: &[container],
+            init_containers: &[],
             host_network: false,
         })
+    }
+
+    /// The name of its mesh, and of how it is in it, in lines.
+    #[must_use]
+    pub fn as_str(&self) -> &'static str {
+        match self.mesh() {
+            None => "none",
+            Some(MeshKind::Istio) if self.native => "istio-native-sidecar",
+            Some(MeshKind::Istio) => "istio-sidecar",
+            Some(MeshKind::Ambient) => "istio-ambient",
+            Some(MeshKind::Linkerd) => "linkerd",
+        }
     }
 
     /// The mesh that it is in.
@@ -163,15 +197,16 @@ impl PodMesh {
 }
 
 fn membership(parts: PodParts<'_>) -> Option<Membership> {
-    let PodParts { labels, annotations, containers, host_network, .. } = parts;
+    let PodParts { labels, annotations, containers, init_containers, host_network } = parts;
     // Neither injector touches a pod that shares the node's network.
     if host_network {
         return None;
     }
-    let has = |name: &str| containers.contains(&name);
+    let has = |name: &str| containers.contains(&name) || init_containers.contains(&name);
     let announced = labels.value("security.istio.io/tlsMode") == Some("istio");
     let text = |key: &str| annotations.value(key).unwrap_or_default();
     let ports = |key: &str| Ports::read(text(key));
+    let networks = |text: &str| text.split(',').filter_map(|network| network.trim().parse().ok()).collect();
     let base = |mesh| Membership {
         mesh,
         announced: false,
@@ -179,7 +214,9 @@ fn membership(parts: PodParts<'_>) -> Option<Membership> {
         include_inbound: Ports::all(),
         exclude_inbound: Ports::default(),
         exclude_outbound: Ports::default(),
+        include_outbound: Ports::default(),
         exclude_networks: Box::default(),
+        include_networks: None,
         bypass_inbound: false,
         default_policy: None,
         require_identity: Ports::default(),
@@ -192,6 +229,12 @@ fn membership(parts: PodParts<'_>) -> Option<Membership> {
             include_inbound: include.map_or_else(Ports::all, Ports::read),
             exclude_inbound: ports("traffic.sidecar.istio.io/excludeInboundPorts"),
             exclude_outbound: ports("traffic.sidecar.istio.io/excludeOutboundPorts"),
+            include_outbound: ports("traffic.sidecar.istio.io/includeOutboundPorts"),
+            exclude_networks: networks(text("traffic.sidecar.istio.io/excludeOutboundIPRanges")),
+            include_networks: annotations
+                .value("traffic.sidecar.istio.io/includeOutboundIPRanges")
+                .filter(|ranges| !ranges.split(',').any(|range| range.trim() == "*"))
+                .map(networks),
             bypass_inbound: annotations.value("sidecar.istio.io/interceptionMode") == Some("NONE"),
             ..base(MeshKind::Istio)
         });
@@ -204,10 +247,7 @@ fn membership(parts: PodParts<'_>) -> Option<Membership> {
             control_plane: Some(control_plane.into()),
             exclude_inbound: ports("config.linkerd.io/skip-inbound-ports"),
             exclude_outbound: ports("config.linkerd.io/skip-outbound-ports"),
-            exclude_networks: text("config.linkerd.io/skip-subnets")
-                .split(',')
-                .filter_map(|network| network.trim().parse().ok())
-                .collect(),
+            exclude_networks: networks(text("config.linkerd.io/skip-subnets")),
             default_policy: annotations.value("config.linkerd.io/default-inbound-policy").map(Into::into),
             require_identity: ports("config.linkerd.io/proxy-require-identity-inbound-ports"),
             ..base(MeshKind::Linkerd)
@@ -252,10 +292,20 @@ impl Membership {
                 _ => "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundPorts]",
             });
         }
-        self.exclude_networks
-            .iter()
-            .any(|network| network.contains(address))
-            .then_some("metadata.annotations[config.linkerd.io/skip-subnets]")
+        if self.include_outbound.contains(port) {
+            return None;
+        }
+        let any = |networks: &[Network]| networks.iter().any(|network| network.contains(address));
+        if any(&self.exclude_networks) {
+            return Some(match self.mesh {
+                MeshKind::Linkerd => "metadata.annotations[config.linkerd.io/skip-subnets]",
+                _ => "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundIPRanges]",
+            });
+        }
+        self.include_networks
+            .as_ref()
+            .is_some_and(|networks| !any(networks))
+            .then_some("metadata.annotations[traffic.sidecar.istio.io/includeOutboundIPRanges]")
     }
 }
 

@@ -259,6 +259,14 @@ impl Index {
         found.into_iter().map(|policy| &**policy).filter(|policy| policy.target_refs.is_empty()).collect()
     }
 
+    /// Whether policies with targets may bind a gateway or a waypoint of this namespace.
+    pub(super) fn has_targeted(&self, namespace: &str, labels: &Labels) -> bool {
+        [&*self.mesh.root_namespace, namespace].into_iter().any(|namespace| {
+            let found = self.authorization_policies.matching(namespace, labels);
+            found.into_iter().any(|policy| !policy.target_refs.is_empty())
+        })
+    }
+
     /// The server of Linkerd that a port of a pod has: the oldest, then the first by name.
     pub(super) fn server(
         &self,

@@ -1,5 +1,7 @@
 //! Owns the shape of our own `TrafficException`. A field that we do not know is a slip, and refused.
 
+use std::num::NonZeroU16;
+
 use serde::Deserialize;
 use serde_json::Value;
 
@@ -19,7 +21,7 @@ struct WireTrafficException {
     #[serde(default)]
     selector: WireSelector,
     #[serde(default)]
-    ports: Vec<u16>,
+    ports: Vec<NonZeroU16>,
     #[serde(default)]
     peers: Vec<WirePeer>,
     #[serde(default)]
@@ -39,9 +41,12 @@ struct WirePeer {
 
 pub(super) fn traffic_exception(metadata: WireMeta, spec: Value) -> Result<PolicyObject, DecodeError> {
     let (wire, unknown): (WireTrafficException, _) = read_part(spec, "spec")?;
-    for (field, text) in [("spec.reason", &wire.reason), ("spec.owner", &wire.owner)] {
+    for (field, text, most) in [("spec.reason", &wire.reason, 1024), ("spec.owner", &wire.owner, 256)] {
         if text.trim().is_empty() {
             return Err(wrong(field, "empty: somebody must answer for an exception"));
+        }
+        if text.chars().count() > most {
+            return Err(wrong(field, format!("longer than {most} characters")));
         }
     }
     for id in &wire.findings {
@@ -67,7 +72,7 @@ pub(super) fn traffic_exception(metadata: WireMeta, spec: Value) -> Result<Polic
         peers: peers.collect::<Result<_, _>>()?,
         meta: metadata.meta(unknown)?,
         selector: wire.selector.into(),
-        ports: wire.ports.into(),
+        ports: wire.ports.into_iter().map(NonZeroU16::get).collect(),
         findings: wire.findings.into_iter().map(Into::into).collect(),
         reason: wire.reason.into(),
         owner: wire.owner.into(),

@@ -187,7 +187,6 @@ impl Pods {
             workload: Workload { kind: _, name },
             service_account,
             host_network: _,
-            mesh: _,
             labels,
             annotations,
             named_ports,

@@ -2,7 +2,7 @@ use std::{net::IpAddr, sync::Arc};
 
 use super::{Backend, Holder, Seen, Store};
 use crate::cluster::{
-    Labels, Mesh, Selector, Workload, WorkloadKind,
+    Labels, Selector, Workload, WorkloadKind,
     objects::{
         EndpointSlice, ExpectedSources, Kind, Name, Node, Object, ObjectRef, Owner, OwnerKind, Pod,
         PodTemplate, Service, ServiceAccount, ServicePort, TargetPort,
@@ -23,7 +23,6 @@ fn pod(name: &str, addresses: &[&str]) -> Pod {
             workload: Workload { kind: WorkloadKind::Pod, name: name.into() },
             service_account: "default".into(),
             host_network: false,
-            mesh: Mesh::None,
             labels: Labels::from_iter([("app", "tools")]),
             annotations: Labels::default(),
             named_ports: [("http".into(), 8080)].into(),

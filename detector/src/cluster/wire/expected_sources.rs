@@ -1,13 +1,13 @@
 //! Owns the shape of our own `ExpectedSources`.
 
-use std::{collections::BTreeMap, sync::Arc};
+use std::sync::Arc;
 
 use serde::{Deserialize, de::Error as _};
 
 use super::{DecodeError, Meta};
 use crate::cluster::{
     objects::{ExpectedSources, Name, Object},
-    selector::{Labels, Operator, Requirement, Selector},
+    selector::WireSelector,
 };
 
 #[derive(Deserialize)]
@@ -24,30 +24,6 @@ struct WireExpectedSourcesSpec {
     #[serde(default)]
     selector: WireSelector,
     service_accounts: Vec<WireAccount>,
-}
-
-#[derive(Default, Deserialize)]
-#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
-struct WireSelector {
-    match_labels: BTreeMap<String, String>,
-    match_expressions: Vec<WireRequirement>,
-}
-
-#[derive(Deserialize)]
-#[serde(deny_unknown_fields)]
-struct WireRequirement {
-    key: String,
-    operator: WireOperator,
-    #[serde(default)]
-    values: Vec<String>,
-}
-
-#[derive(Deserialize)]
-enum WireOperator {
-    In,
-    NotIn,
-    Exists,
-    DoesNotExist,
 }
 
 /// A service account: `namespace/name`, or a bare name in the object's own namespace, or both as members.
@@ -99,24 +75,6 @@ impl WireExpectedSources {
                 None => Name { namespace: Arc::clone(&name.namespace), name: account.name.into() },
             })
             .collect();
-        let match_expressions = selector
-            .match_expressions
-            .into_iter()
-            .map(|requirement| Requirement {
-                key: requirement.key.into(),
-                operator: match requirement.operator {
-                    WireOperator::In => Operator::In,
-                    WireOperator::NotIn => Operator::NotIn,
-                    WireOperator::Exists => Operator::Exists,
-                    WireOperator::DoesNotExist => Operator::DoesNotExist,
-                },
-                values: requirement.values.into_iter().map(Into::into).collect(),
-            })
-            .collect();
-        Ok(Object::ExpectedSources(ExpectedSources {
-            selector: Selector { match_labels: Labels::from_iter(selector.match_labels), match_expressions },
-            name,
-            service_accounts,
-        }))
+        Ok(Object::ExpectedSources(ExpectedSources { selector: selector.into(), name, service_accounts }))
     }
 }

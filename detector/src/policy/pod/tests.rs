@@ -20,7 +20,7 @@ fn membership_is_what_was_done_to_the_pod() {
             "a native sidecar is an init container",
             &[TLS],
             &[STATUS],
-            &["istio-proxy", "app"],
+            &["init istio-proxy", "app"],
             false,
             Some(Istio),
         ),
@@ -31,16 +31,27 @@ fn membership_is_what_was_done_to_the_pod() {
         ("ambient", &[], &redirected("enabled"), &["app"], false, Some(Ambient)),
         ("ambient, not yet", &[], &redirected("pending"), &["app"], false, None),
         ("Linkerd", &[PLANE], &[], &["app", "linkerd-proxy"], false, Some(Linkerd)),
+        ("Linkerd, native", &[PLANE], &[], &["init linkerd-proxy", "app"], false, Some(Linkerd)),
         ("Linkerd's wish alone", &[], &[("linkerd.io/inject", "enabled")], &["app"], false, None),
         ("nothing", &[], &[], &["app"], false, None),
     ] {
+        let init: Vec<&str> = containers.iter().filter_map(|name| name.strip_prefix("init ")).collect();
         let mesh = PodMesh::read(PodParts {
             labels: &labels(on_labels),
             annotations: &labels(annotations),
             containers,
+            init_containers: &init,
             host_network,
         });
         assert_eq!(mesh.mesh(), expected, "{rule}");
+        let name = match (expected, init.is_empty()) {
+            (None, _) => "none",
+            (Some(Istio), true) => "istio-sidecar",
+            (Some(Istio), false) => "istio-native-sidecar",
+            (Some(Ambient), _) => "istio-ambient",
+            (Some(Linkerd), _) => "linkerd",
+        };
+        assert_eq!(mesh.as_str(), name, "{rule}");
     }
 }
 
@@ -48,8 +59,13 @@ fn membership_is_what_was_done_to_the_pod() {
 fn scrapes_and_gateways_are_known_by_their_marks() {
     let read = |on: &[(&str, &str)], annotations: &[(&str, &str)]| {
         let (labels, annotations) = (labels(on), labels(annotations));
-        let parts =
-            PodParts { labels: &labels, annotations: &annotations, containers: &[], host_network: false };
+        let parts = PodParts {
+            labels: &labels,
+            annotations: &annotations,
+            containers: &[],
+            init_containers: &[],
+            host_network: false,
+        };
         PodMesh::read(parts)
     };
     let port = ("prometheus.io/port", "9090");

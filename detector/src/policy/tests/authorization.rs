@@ -1,6 +1,6 @@
 //! Who may call, by Istio.
 
-use super::{World, ambient, object, sidecar};
+use super::{World, ambient, object, plain, sidecar};
 use crate::policy::Answer::{self, Allowed, Denied, NoPolicy, Unknown};
 
 fn ap(name: &str, spec: &str) -> String {
@@ -216,6 +216,29 @@ fn ztunnel_sees_no_layer_7() {
     ] {
         let pods = ambient("mcp", "tools", &[]) + &ambient("agents", "client", &[]);
         let world = World::new(&(objects.concat() + &pods));
+        assert_eq!(world.admits("client", "tools", 8080).answer, expected, "{rule}");
+    }
+}
+
+#[test]
+fn the_mesh_s_own_policies_are_not_about_pods_outside_of_it() {
+    let gateway = "---\napiVersion: v1\nkind: Pod\nmetadata: {namespace: mcp, name: tools, labels: {gateway.networking.k8s.io/gateway-name: g}}\nspec: {containers: [{name: istio-proxy}]}\n";
+    let targeted = ap("mcp/t", "{targetRefs: [{kind: Gateway, group: gateway.networking.k8s.io, name: g}]}");
+    for (rule, objects, expected) in [
+        (
+            "C2 6: outside of the mesh nobody heeds the mesh's",
+            ap("istio-system/a", "{}") + &plain("mcp", "tools"),
+            NoPolicy,
+        ),
+        ("its own namespace's is said for it", ap("mcp/a", "{}") + &plain("mcp", "tools"), Denied),
+        ("authz: a gateway is of the mesh", ap("istio-system/a", "{}") + gateway, Denied),
+        (
+            "authz: what targetRefs bind is not known",
+            ap("istio-system/a", "{}") + &targeted + gateway,
+            Unknown,
+        ),
+    ] {
+        let world = World::new(&(objects + &sidecar("agents", "client", &[])));
         assert_eq!(world.admits("client", "tools", 8080).answer, expected, "{rule}");
     }
 }

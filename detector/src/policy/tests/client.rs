@@ -1,7 +1,14 @@
 //! What a client sends, by DestinationRule and auto mTLS.
 
 use super::{World, ambient, linkerd, object, plain, sidecar};
-use crate::policy::Sends::{self, MeshMtls, Plaintext, Tls};
+use crate::{
+    flows::Timestamp,
+    policy::{
+        PolicyView,
+        Sends::{self, MeshMtls, Plaintext, Tls},
+    },
+    testing,
+};
 
 const OLD: &str = "2026-01-01T00:00:00Z";
 const NEW: &str = "2026-02-01T00:00:00Z";
@@ -233,6 +240,13 @@ fn both_ends_must_be_in_one_mesh() {
     let skip_in = [("config.linkerd.io/skip-inbound-ports", "8080")];
     let subnet = [("config.linkerd.io/skip-subnets", "10.96.0.0/12")];
     let exclude = [("traffic.sidecar.istio.io/excludeOutboundPorts", "80")];
+    let ranges = |name: &'static str, ranges: &'static str| sidecar("agents", "client", &[(name, ranges)]);
+    let (out, of) = (
+        "traffic.sidecar.istio.io/excludeOutboundIPRanges",
+        "traffic.sidecar.istio.io/includeOutboundIPRanges",
+    );
+    let both = [(of, "192.168.0.0/16"), ("traffic.sidecar.istio.io/includeOutboundPorts", "80")];
+    let tools = || sidecar("mcp", "tools", &[]);
     for (rule, client, server, expected) in [
         ("C8: a client without a proxy", plain("agents", "client"), sidecar("mcp", "tools", &[]), Plaintext),
         ("C3: a server without one", sidecar("agents", "client", &[]), plain("mcp", "tools"), Plaintext),
@@ -242,6 +256,12 @@ fn both_ends_must_be_in_one_mesh() {
             sidecar("mcp", "tools", &[]),
             Plaintext,
         ),
+        ("C5: excludeOutboundIPRanges", ranges(out, "192.168.0.0/16, 10.96.0.0/12"), tools(), Plaintext),
+        ("C5: excludeOutboundIPRanges of others", ranges(out, "192.168.0.0/16"), tools(), MeshMtls),
+        ("C5: includeOutboundIPRanges", ranges(of, "10.96.0.0/12"), tools(), MeshMtls),
+        ("C5: includeOutboundIPRanges of others", ranges(of, "192.168.0.0/16"), tools(), Plaintext),
+        ("C5: includeOutboundIPRanges of all", ranges(of, "*"), tools(), MeshMtls),
+        ("C5: includeOutboundPorts", sidecar("agents", "client", &both), tools(), MeshMtls),
         ("C2: ambient to ambient", ambient("agents", "client", &[]), ambient("mcp", "tools", &[]), MeshMtls),
         ("C6: Linkerd to Linkerd", linkerd("agents", "client", &[]), linkerd("mcp", "tools", &[]), MeshMtls),
         ("C6: Linkerd to Istio", linkerd("agents", "client", &[]), sidecar("mcp", "tools", &[]), Plaintext),
@@ -261,6 +281,20 @@ fn both_ends_must_be_in_one_mesh() {
     ] {
         assert_eq!(World::new(&(client + &server)).sends("client", "tools").sends, expected, "{rule}");
     }
+}
+
+#[test]
+fn what_a_client_leaves_out_is_the_address_that_it_dials() {
+    let subnet = [("config.linkerd.io/skip-subnets", "10.96.0.0/12")];
+    let world = World::new(&(linkerd("agents", "client", &subnet) + &linkerd("mcp", "tools", &[])));
+    let sends = |from: &str, to: &str| {
+        let client = (Some(world.pod("client")), testing::ip(from));
+        let server = (world.pod("tools"), testing::ip(to));
+        let view = PolicyView::of_edge(&world.set, client, server, 8080, None, Timestamp(1));
+        view.client.unwrap().sends
+    };
+    assert_eq!(sends("10.0.0.9", "10.96.0.1"), Plaintext, "C6: skip-subnets");
+    assert_eq!(sends("10.96.0.1", "10.0.0.9"), MeshMtls, "its own address is none of it");
 }
 
 #[test]

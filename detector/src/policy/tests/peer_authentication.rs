@@ -204,6 +204,25 @@ fn the_root_namespace_is_what_the_mesh_says() {
 
 #[test]
 fn without_a_mesh_and_a_policy_there_is_no_word() {
-    let world = World::new(&plain("mcp", "tools"));
-    assert_eq!(world.set.mode(world.pod("tools"), 8080, None), None);
+    let strict = |name: &str| pa(name, "2026-01-01T00:00:00Z", "{mtls: {mode: STRICT}}");
+    let gateway = "---\napiVersion: v1\nkind: Pod\nmetadata: {namespace: mcp, name: tools, labels: {istio: ingressgateway, security.istio.io/tlsMode: istio}}\nspec: {containers: [{name: istio-proxy}]}\n";
+    for (rule, text, spoken) in [
+        ("no policy", plain("mcp", "tools"), false),
+        (
+            "applier 6: the mesh's policy is not about a pod outside of it",
+            strict("istio-system/m") + &plain("mcp", "tools"),
+            false,
+        ),
+        ("nor in the root namespace", strict("istio-system/m") + &plain("istio-system", "tools"), false),
+        ("its namespace's is", strict("mcp/n") + &plain("mcp", "tools"), true),
+        ("C10: a gateway's listeners are its Gateway's", strict("mcp/n") + gateway, false),
+        (
+            "a sidecar beside a gateway of another make",
+            strict("mcp/n") + &gateway.replace("[{", "[{name: envoy}, {"),
+            true,
+        ),
+    ] {
+        let world = World::new(&text);
+        assert_eq!(world.set.mode(world.pod("tools"), 8080, None).is_some(), spoken, "{rule}");
+    }
 }

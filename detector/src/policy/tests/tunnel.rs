@@ -2,9 +2,10 @@
 
 use super::{World, ambient, linkerd, object, sidecar};
 use crate::{
+    flows::Timestamp,
     policy::{
         Answer::{self, Allowed, Denied, NoPolicy, Unknown},
-        identity,
+        PolicyView, identity,
     },
     testing,
 };
@@ -49,6 +50,38 @@ fn istio_s_rules_about_ports_may_hold_and_others_decide() {
             assert_eq!(somewhere(&world, "client"), answer, "{what}");
         }
     }
+}
+
+#[test]
+fn a_waypoint_heeds_no_selectors_and_passes_on_what_others_send() {
+    let pod = |name: &str, labels: &str| {
+        format!(
+            "---\napiVersion: v1\nkind: Pod\nmetadata: {{namespace: mcp, name: {name}, labels: {{app: {name}{labels}}}}}\nspec: {{serviceAccountName: {name}, containers: [{{name: istio-proxy}}]}}\n"
+        )
+    };
+    let waypoint = ", gateway.networking.k8s.io/gateway-name: w, gateway.networking.k8s.io/gateway-class-name: istio-waypoint";
+    let nobody = object("AuthorizationPolicy", "security.istio.io/v1", "mcp/p", "2026-01-01T00:00:00Z", "{}");
+    let ours = "---\napiVersion: plainsight.dev/v1alpha1\nkind: ExpectedSources\nmetadata: {namespace: mcp, name: s}\nspec: {selector: {matchLabels: {app: plain}}, serviceAccounts: [mcp/gateway]}\n";
+    let text = pod("tools", waypoint) + &pod("client", "") + &pod("plain", "") + &nobody + ours;
+    let world = World::new(&text);
+    assert_eq!(somewhere(&world, "client"), NoPolicy);
+    assert_eq!(world.admits("client", "tools", 8080).answer, NoPolicy);
+    let ruled = |client: &str, text: &str| {
+        let world = World::new(text);
+        let (client, server) = (world.pod(client), world.pod("plain"));
+        let at = testing::ip("10.0.0.9");
+        let view =
+            PolicyView::of_edge(&world.set, (Some(client), at), (server, at), 8080, None, Timestamp(1));
+        view.source.answer
+    };
+    let without = text.replace(&nobody, "");
+    assert_eq!(ruled("client", &without), Denied);
+    assert_eq!(
+        ruled("tools", &without),
+        Unknown,
+        "the declaration is of who called, not of what passed it on"
+    );
+    assert_eq!(ruled("tools", &text), Denied, "to the mesh it is the caller");
 }
 
 #[test]

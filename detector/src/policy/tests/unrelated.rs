@@ -102,9 +102,8 @@ fn decisions(world: &World) -> Vec<PolicyView> {
                 let service = Name::clone(&server.name);
                 all.push(PolicyView::of_edge(
                     &world.set,
-                    Some(world.pod(client)),
-                    testing::ip("10.0.0.9"),
-                    server,
+                    (Some(world.pod(client)), testing::ip("10.0.0.9")),
+                    (server, testing::ip("10.96.0.1")),
                     port,
                     Some(Dialled { service: &service, port: 80, guessed: false }),
                     Timestamp(1_800_000_000_000_000_000),
