@@ -75,6 +75,12 @@ enum Command {
     Vm {
         /// Kernels, such as 5.10 [default: all]
         versions: Vec<String>,
+        /// Suites, such as `programs` [default: all]
+        #[arg(long = "suite", value_name = "NAME")]
+        suites: Vec<String>,
+        /// Tests, each by a part of its name [default: all]
+        #[arg(long = "test", value_name = "NAME")]
+        tests: Vec<String>,
     },
     /// Render the Helm chart into the kustomize base and check all of deploy/ with Helm, kubectl and schemas
     Manifests {
@@ -103,7 +109,7 @@ enum Command {
         #[arg(long, value_name = "N", default_value_t = 30, value_parser = clap::value_parser!(u32).range(1..))]
         minutes: u32,
     },
-    /// Run what CI runs: format, lints, docs, tests
+    /// Run what CI runs: format, lints, docs, tests, the oldest and the newest kernel
     Ci,
 }
 
@@ -154,7 +160,9 @@ fn run(command: Command) -> Result<()> {
             let flags = flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_owned());
             bench::run(&workspace, &flags.chain(names).collect::<Vec<_>>())
         }
-        Command::Vm { versions } => vm::run(&workspace, &versions),
+        Command::Vm { versions, suites, tests } => {
+            vm::run(&workspace, &vm::Selection { versions, suites, tests })
+        }
         Command::Manifests { check } => manifests::run(&workspace, check),
         Command::Image { arch, check } => {
             let architecture = arch.unwrap_or(image::binary::Architecture::own());
