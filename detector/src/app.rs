@@ -225,6 +225,7 @@ async fn build(
         flow_idle,
         finding_window,
         kernel_statistics,
+        hooks,
         announce,
     } = config;
     let readiness = Readiness::default();
@@ -293,6 +294,7 @@ async fn build(
             scan_window,
             idle: flow_idle,
             statistics: kernel_statistics,
+            hooks,
         };
         let load = tokio::task::spawn_blocking(move || match pins {
             Some(pins) => Datapath::take_over(&config, pins),

@@ -7,6 +7,7 @@ use crate::{
     app::announce::Kinds,
     args::{IdentitySource, ListenArgs, LogFormat, ReplayArgs, RunArgs, Switch},
     cluster::kubernetes::Access,
+    datapath::HookChoice,
     findings::Rules,
     interfaces::Select,
     replay,
@@ -35,6 +36,8 @@ pub struct Config {
     pub finding_window: Duration,
     /// Whether the kernel is asked to measure the programs' runs.
     pub kernel_statistics: bool,
+    /// What the programs are attached by.
+    pub hooks: HookChoice,
     /// What is logged.
     pub log: String,
     /// A file that says what is logged, while it does.
@@ -145,6 +148,7 @@ impl TryFrom<RunArgs> for Config {
         let RunArgs {
             interfaces,
             pin,
+            hook,
             identities,
             kubeconfig,
             context,
@@ -205,6 +209,7 @@ impl TryFrom<RunArgs> for Config {
             admin: AdminPort { listen, tls, token: admin_token_file },
             finding_window: Duration::from_secs(finding_window.get().into()),
             kernel_statistics,
+            hooks: hook,
             log,
             log_filter_file,
             log_format,
