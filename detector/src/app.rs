@@ -196,6 +196,7 @@ async fn build(
         flow_idle: _,
         finding_window,
         kernel_statistics: _,
+        hooks: _,
         announce,
     } = config;
     let Loaded { datapath, sandbox } = loaded;

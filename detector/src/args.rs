@@ -12,7 +12,7 @@ pub use self::{
     admin::{AdminArgs, ClientArgs, ListenArgs},
     posture::{AuditArgs, DeclaredArgs, ExplainArgs, ExplainFormat, ReadinessArgs, ReportFormat, SeenArgs},
 };
-use crate::{config, findings::Severity, interfaces::Select};
+use crate::{config, datapath::HookChoice, findings::Severity, interfaces::Select};
 
 /// Finds plaintext MCP, and who speaks it, on the wire of a Kubernetes node.
 ///
@@ -192,6 +192,17 @@ pub struct RunArgs {
     /// Without this the daemon gives up every capability, file and system call that it does not need any more.
     #[arg(long, env = "PLAINSIGHT_NO_SANDBOX", help_heading = "Limits")]
     pub no_sandbox: bool,
+
+    /// Attach by filters of clsact where the kernel has TCX too: for tests
+    #[arg(
+        long,
+        hide = true,
+        value_name = "best|clsact",
+        default_value = "best",
+        env = "PLAINSIGHT_HOOK",
+        help_heading = "What to watch"
+    )]
+    pub hook: HookChoice,
 
     /// Write a JSON line for each flow too, not for findings alone
     #[arg(long, env = "PLAINSIGHT_LOG_FLOWS", help_heading = "What to report")]
@@ -468,7 +479,7 @@ Examples:
 mod tests {
     use clap::{CommandFactory as _, Parser as _};
 
-    use super::{Cli, Command};
+    use super::{Cli, Command, HookChoice};
     use crate::findings::Severity;
 
     #[test]
@@ -497,6 +508,7 @@ mod tests {
             &["--max-flows", "1"],
             &["--scan-window", "1"],
             &["--log-format", "xml"],
+            &["--hook", "xdp"],
             &["--admin-tls-cert", "a"],
             &["--admin-tls-key", "a"],
             &["--admin-token-file", "a"],
@@ -523,7 +535,7 @@ mod tests {
     fn the_defaults_are_those_of_the_design() {
         let command = Cli::try_parse_from(["plainsight", "run"]).unwrap().command;
         let Command::Run(run) = command else { panic!("{command:?}") };
-        assert_eq!(run.interfaces.to_string(), "auto");
+        assert_eq!((run.interfaces.to_string().as_str(), run.hook), ("auto", HookChoice::Best));
         assert_eq!((run.scan_window, run.sample_one_in.get()), (4096, 1024));
         assert_eq!((run.finding_window.get(), run.kernel_statistics), (600, false));
         assert!((run.scan_budget - 1.0).abs() < f64::EPSILON);

@@ -7,6 +7,7 @@ use crate::{
     app::announce::Kinds,
     args::{IdentitySource, ListenArgs, LogFormat, ReplayArgs, RunArgs, Switch},
     cluster::kubernetes::Access,
+    datapath::HookChoice,
     findings::Rules,
     interfaces::Select,
     replay,
@@ -37,6 +38,8 @@ pub struct Config {
     pub finding_window: Duration,
     /// Whether the kernel is asked to measure the programs' runs.
     pub kernel_statistics: bool,
+    /// What the programs are attached by.
+    pub hooks: HookChoice,
     /// What is logged.
     pub log: String,
     /// A file that says what is logged, while it does.
@@ -148,6 +151,7 @@ impl TryFrom<RunArgs> for Config {
             interfaces,
             pin,
             no_sandbox,
+            hook,
             identities,
             kubeconfig,
             context,
@@ -209,6 +213,7 @@ impl TryFrom<RunArgs> for Config {
             admin: AdminPort { listen, tls, token: admin_token_file },
             finding_window: Duration::from_secs(finding_window.get().into()),
             kernel_statistics,
+            hooks: hook,
             log,
             log_filter_file,
             log_format,

@@ -4,11 +4,13 @@
 //! error with the interface's name, and what the kernel counts is read as it stands.
 
 mod attach;
+mod clsact;
 mod events;
 mod load;
 mod maps;
 mod pins;
 mod query;
+mod remove;
 mod runs;
 mod takeover;
 
@@ -16,6 +18,7 @@ use std::{
     collections::{HashMap, HashSet},
     io,
     path::Path,
+    str::FromStr,
     sync::{
         Arc, Mutex, MutexGuard, PoisonError,
         atomic::{AtomicU32, Ordering},
@@ -30,11 +33,13 @@ use detector_ebpf::{
     names,
 };
 
+use self::{attach::Links, clsact::Cleared};
 pub use self::{
-    attach::{AttachError, Place, remove_filters},
+    attach::{AttachError, Place},
     events::Events,
     load::{LoadError, OBJECT},
-    pins::{Pins, PinsError, Removed},
+    pins::{Pins, PinsError},
+    remove::{Removed, remove},
     runs::ProgramRuns,
     takeover::{Inheritance, Takeover},
 };
@@ -56,13 +61,42 @@ pub struct DatapathConfig {
     pub idle: Duration,
     /// Whether the kernel is asked to measure the programs' runs.
     pub statistics: bool,
+    /// What the programs are attached by.
+    pub hooks: HookChoice,
 }
+
+/// What programs are to be attached by.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum HookChoice {
+    /// TCX links, or filters of clsact where the kernel refuses them.
+    #[default]
+    Best,
+    /// Filters of clsact, whatever the kernel has.
+    Clsact,
+}
+
+impl FromStr for HookChoice {
+    type Err = UnknownHook;
+
+    fn from_str(name: &str) -> Result<Self, UnknownHook> {
+        match name {
+            "best" => Ok(Self::Best),
+            "clsact" => Ok(Self::Clsact),
+            _ => Err(UnknownHook),
+        }
+    }
+}
+
+/// No [`HookChoice`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("neither `best` nor `clsact`")]
+pub struct UnknownHook;
 
 /// The programs, their maps and where they are attached.
 #[derive(Debug)]
 pub struct Datapath {
     ebpf: Mutex<Ebpf>,
-    links: Mutex<HashMap<u32, attach::Links>>,
+    links: Mutex<HashMap<u32, Links>>,
     /// Links of a daemon before whose interfaces were not told of yet.
     kept: Mutex<takeover::Kept>,
     /// What edges held in maps of a daemon before, beyond what ours hold.
@@ -194,34 +228,48 @@ impl Datapath {
     ///
     /// [`AttachError::NoDevice`] if the interface is gone.
     pub fn attach(&self, ifindex: u32, name: &str) -> Result<Attached, AttachError> {
-        let mut ebpf = self.ebpf();
-        let links = attach::attach(&mut ebpf, self.pins.as_ref(), &mut lock(&self.kept), ifindex, name)?;
+        let links = attach::attach(
+            &mut self.ebpf(),
+            self.pins.as_ref(),
+            &mut lock(&self.kept),
+            self.config.hooks,
+            ifindex,
+            name,
+        )?;
         let attached = links.attached();
         let _replaced = lock(&self.links).insert(ifindex, links);
         Ok(attached)
     }
 
-    /// Where the programs sit on the hooks of an interface. Two system calls a hook.
+    /// Where the programs sit on the hooks of an interface. Two system calls a hook, or with filters of clsact a
+    /// list of them.
     pub fn place(&self, ifindex: u32) -> Place {
         lock(&self.links).get(&ifindex).map_or(Place::Unknown, |links| links.place(ifindex))
     }
 
-    /// Puts the programs first again, and says where they sit then. A program cannot be on a hook twice, so
-    /// packets pass unseen from its going to its coming: for as long as the kernel waits for those that run it.
+    /// Puts the programs first again, and says where they sit then. By TCX a program cannot be on a hook twice,
+    /// so packets pass unseen from its going to its coming: for as long as the kernel waits for those that run
+    /// it. A filter comes before the old one goes.
     ///
     /// # Errors
     ///
     /// They could not be attached again, and are not there any more.
     pub fn restore(&self, ifindex: u32, name: &str) -> Result<Place, AttachError> {
-        self.detach(ifindex);
-        self.attach(ifindex, name)?;
+        let by_filters = matches!(lock(&self.links).get(&ifindex), Some(Links::Clsact(_)));
+        if !by_filters {
+            self.detach(ifindex);
+        }
+        if let Err(error) = self.attach(ifindex, name) {
+            let _gone = lock(&self.links).remove(&ifindex);
+            return Err(error);
+        }
         Ok(self.place(ifindex))
     }
 
     /// Lets go of an interface, which may be gone.
     pub fn detach(&self, ifindex: u32) {
         if let Some(links) = lock(&self.links).remove(&ifindex) {
-            links.detach();
+            links.detach(self.pins.as_ref());
         }
     }
 
@@ -234,7 +282,13 @@ impl Datapath {
             }
             tracing::debug!(ifindex, direction, ?link, "not observed any more");
         }
-        kept.iter().map(|((ifindex, _), _)| ifindex).collect::<HashSet<_>>().len()
+        let links = lock(&self.links);
+        let in_use = |ifindex| matches!(links.get(&ifindex), Some(Links::Clsact(_)));
+        let filters = remove::filters(self.pins.as_ref(), in_use).unwrap_or_else(|error| {
+            tracing::warn!(%error, "filters of a daemon before cannot be removed");
+            Cleared::default()
+        });
+        kept.iter().map(|((ifindex, _), _)| ifindex).collect::<HashSet<_>>().len() + filters.interfaces
     }
 
     /// The events, once.
@@ -307,9 +361,10 @@ impl Datapath {
 
 impl Drop for Datapath {
     fn drop(&mut self) {
-        if self.pins.is_some() {
+        // Where there are pins they hold the links, and filters stay by themselves.
+        if self.pins.is_none() {
             for (_, links) in lock(&self.links).drain() {
-                links.leave();
+                links.detach(None);
             }
         }
     }

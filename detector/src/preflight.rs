@@ -116,7 +116,7 @@ pub fn check(facts: &Facts) -> Vec<Missing> {
         Some(version) if *version < TCX => miss(
             Weight::Note,
             "the kernel is older than 6.6 and has no TCX: clsact filters are used",
-            "another program in front of ours can hide packets from it; a newer kernel rules that out",
+            "a program that comes later sits in front of ours, and may hide packets, until ours are put back; a newer kernel rules that out",
         ),
         _ => {}
     }

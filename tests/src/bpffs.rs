@@ -36,14 +36,18 @@ impl Bpffs {
         self.folder.path().join("plainsight")
     }
 
-    /// The names of the links that are pinned.
+    /// The names of what is in a folder of the pins, such as `links`; none if there is no such folder.
     ///
     /// # Errors
     ///
     /// The folder cannot be read.
-    pub fn links(&self) -> Result<Vec<String>> {
-        let mut names: Vec<String> = fs::read_dir(self.pins().join("links"))
-            .context("list the pinned links")?
+    pub fn names(&self, folder: &str) -> Result<Vec<String>> {
+        let folder = self.pins().join(folder);
+        if !folder.exists() {
+            return Ok(Vec::new());
+        }
+        let mut names: Vec<String> = fs::read_dir(&folder)
+            .with_context(|| format!("list {}", folder.display()))?
             .map(|entry| Ok(entry?.file_name().to_string_lossy().into_owned()))
             .collect::<Result<_>>()?;
         names.sort();
@@ -58,7 +62,10 @@ impl Bpffs {
     pub fn maps(&self) -> Result<Vec<PathBuf>> {
         let entries = fs::read_dir(self.pins()).context("list the pins")?;
         let paths = entries.map(|entry| Ok(entry?.path())).collect::<Result<Vec<_>>>()?;
-        Ok(paths.into_iter().filter(|path| !path.ends_with("links")).collect())
+        let is_maps = |path: &PathBuf| {
+            path.file_name().and_then(|name| name.to_str()).is_some_and(|name| name.starts_with("maps-"))
+        };
+        Ok(paths.into_iter().filter(is_maps).collect())
     }
 }
 

@@ -10,7 +10,7 @@ mod spoof;
 #[path = "identities/translation.rs"]
 mod translation;
 
-use detector::datapath::{Attached, Datapath, DatapathConfig};
+use detector::datapath::{Attached, Datapath, DatapathConfig, HookChoice};
 use detector_tests::{
     apiserver::ApiServer,
     clients::{self, Sdk, Target},
@@ -91,6 +91,7 @@ fn the_daemon_names_pods_of_the_api_and_accounts_for_each() {
         scan_window: 256,
         idle: WORD,
         statistics: false,
+        hooks: HookChoice::Best,
     })
     .unwrap();
     let attached = node.netns().run(|| Ok(rival.attach(if_nametoindex(name.as_str())?, &name)?)).unwrap();

@@ -1,9 +1,11 @@
 //! The real daemon on a node of network namespaces, against the programs that MCP is spoken with.
-#![expect(clippy::unwrap_used, reason = "a test panics on what it does not expect")]
+#![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test panics on what it does not expect")]
+
+#[path = "attached/hooks.rs"]
+mod hooks;
 
 use std::{net::SocketAddr, time::Duration};
 
-use aya::programs::{SchedClassifier, tc::TcAttachType};
 use detector_tests::{
     clients::{self, Certificate, Sdk, Target},
     daemon::{self, Daemon},
@@ -56,33 +58,9 @@ fn is_plaintext(record: &Record) -> bool {
     record.text("verdict") == "plaintext" || record.text("id").starts_with("plaintext")
 }
 
-/// How many of our programs sit on a hook of the pod's host interface: as TCX links, or before Linux 6.6 as
-/// filters.
-fn attached(node: &Node, pod: &Pod, hook: TcAttachType) -> usize {
-    let interface = pod.plan().interface();
-    let links = node.netns().run(|| Ok(SchedClassifier::query_tcx(&interface, hook)));
-    if let Ok((_, links)) = links.unwrap() {
-        return links.len();
-    }
-    let (direction, name) = match hook {
-        TcAttachType::Ingress => ("ingress", "detect_ingress"),
-        _ => ("egress", "detect_egress"),
-    };
-    let mut tc = node.netns().command("tc");
-    tc.args(["filter", "show", "dev", &interface, direction]);
-    let filters = node.spawn("tc", tc).unwrap().succeed(WORD).unwrap();
-    filters.matches(name).count()
-}
-
-/// The hook that the daemon says its programs sit on.
-fn hook_in_use(daemon: &Daemon<'_>) -> String {
-    let metrics = daemon.metrics().unwrap();
-    let of = |line: &str| {
-        let (hook, count) =
-            line.strip_prefix("plainsight_interfaces_attached{hook=\"")?.split_once("\"} ")?;
-        (count != "0").then(|| hook.to_owned())
-    };
-    metrics.lines().find_map(of).unwrap()
+/// How many of our programs sit on each hook of a pod's host interface.
+fn attached(node: &Node, pod: &Pod) -> [usize; 2] {
+    hooks::attached(node.netns(), &pod.plan().interface())
 }
 
 #[test]
@@ -192,8 +170,7 @@ fn an_interface_that_appears_later_is_covered_and_one_that_goes_does_no_harm() {
     drop(gone);
     let late = pair.node.start(&late).unwrap();
     wait::until("programs on the new interface", WORD, || {
-        let hooks = [TcAttachType::Ingress, TcAttachType::Egress];
-        Ok(hooks.iter().all(|hook| attached(&pair.node, &late, *hook) == 1).then_some(()))
+        Ok((attached(&pair.node, &late) == [1, 1]).then_some(()))
     })
     .unwrap();
 
@@ -213,16 +190,12 @@ fn sigterm_ends_the_daemon_cleanly_and_takes_its_programs_off_the_interfaces() {
         return;
     }
     let pair = Pair::new();
-    let hooks = [TcAttachType::Ingress, TcAttachType::Egress];
     let daemon = pair.daemon();
-    for hook in hooks {
-        assert_eq!(attached(&pair.node, &pair.server, hook), 1, "{hook:?}, running");
-    }
-    println!("attached by {}", hook_in_use(&daemon));
+    assert_eq!(attached(&pair.node, &pair.server), [1, 1]);
+    println!("attached by {}", hooks::in_use(&daemon));
     daemon.stop().unwrap();
-    for hook in hooks {
-        assert_eq!(attached(&pair.node, &pair.server, hook), 0, "{hook:?}, ended");
-    }
+    assert_eq!(attached(&pair.node, &pair.server), [0, 0]);
+    assert!(!hooks::has_clsact(pair.node.netns(), &pair.server.plan().interface()));
 }
 
 #[test]

@@ -2,6 +2,8 @@
 //! was opened meanwhile.
 #![expect(clippy::unwrap_used, clippy::indexing_slicing, reason = "a test panics on what it does not expect")]
 
+#[path = "attached/hooks.rs"]
+mod hooks;
 #[path = "restart/traffic.rs"]
 mod traffic;
 
@@ -15,10 +17,7 @@ use std::{
     time::Duration,
 };
 
-use aya::{
-    maps::{self, Map, MapData},
-    programs::{SchedClassifier, tc::TcAttachType},
-};
+use aya::maps::{self, Map, MapData};
 use detector_ebpf::{
     edge::{EdgeKey, EdgeValue},
     verdict::Verdict,
@@ -69,9 +68,11 @@ impl Site {
 
     /// How many programs sit on the pod's interface, in either direction.
     fn attached(&self) -> [usize; 2] {
-        let interface = self.client.plan().interface();
-        let count = |hook| anyhow::Ok(SchedClassifier::query_tcx(&interface, hook)?.1.len());
-        self.node.netns().run(|| Ok([count(TcAttachType::Ingress)?, count(TcAttachType::Egress)?])).unwrap()
+        self.attached_to(&self.client)
+    }
+
+    fn attached_to(&self, pod: &Pod) -> [usize; 2] {
+        hooks::attached(self.node.netns(), &pod.plan().interface())
     }
 
     /// The one folder of maps.
@@ -116,21 +117,32 @@ fn wait_told(daemon: &Daemon<'_>, made: u64) {
 
 #[test]
 fn no_connection_goes_unseen_through_kill_restart_and_a_change_of_layout() {
-    if !netns::require_root() {
-        return;
+    if netns::require_root() {
+        goes_on_by("best");
     }
+}
+
+#[test]
+fn no_connection_goes_unseen_by_filters_of_clsact_either() {
+    if netns::require_root() {
+        goes_on_by("clsact");
+    }
+}
+
+fn goes_on_by(hook: &str) {
     let site = Site::new();
+    let hook = format!("--hook={hook}");
     let address = SocketAddr::from((NODE_ADDRESS, 8000));
     let traffic = Traffic::default();
     std::thread::scope(|scope| {
-        let first = site.daemon(&["--max-flows", "4096"]);
+        let first = site.daemon(&[&hook, "--max-flows", "4096"]);
         let _ending = traffic.start(scope, &site.node, &site.client, address);
         traffic.more(STRETCH);
         first.kill().unwrap();
         assert_eq!(site.attached(), [1, 1], "the programs stay");
         traffic.more(STRETCH);
 
-        let second = site.daemon(&["--max-flows", "4096"]);
+        let second = site.daemon(&[&hook, "--max-flows", "4096"]);
         traffic.more(STRETCH);
         assert_eq!(site.attached(), [1, 1], "the links were taken over, none was added");
         let log = second.stop().unwrap();
@@ -138,7 +150,7 @@ fn no_connection_goes_unseen_through_kill_restart_and_a_change_of_layout() {
         traffic.more(STRETCH);
 
         // The same build with room for more flows cannot use the map of flows, but can read it.
-        let third = site.daemon(&["--max-flows", "8192"]);
+        let third = site.daemon(&[&hook, "--max-flows", "8192"]);
         traffic.more(STRETCH);
         assert_eq!(site.attached(), [1, 1]);
         let maps = site.maps();
@@ -221,6 +233,7 @@ fn detach_leaves_nothing_behind_after_a_crash_and_refuses_while_a_daemon_runs() 
     let site = Site::new();
     let daemon = site.daemon(&[]);
     assert_eq!(site.attached(), [1, 1]);
+    let hook = hooks::in_use(&daemon);
     let refused = site.command(&["detach"]);
     assert!(!refused.status.success());
     let message = String::from_utf8_lossy(&refused.stderr).into_owned();
@@ -230,11 +243,13 @@ fn detach_leaves_nothing_behind_after_a_crash_and_refuses_while_a_daemon_runs() 
     assert_eq!(site.attached(), [1, 1]);
     let output = site.command(&["detach"]);
     assert!(output.status.success(), "{output:?}");
-    assert_eq!(String::from_utf8_lossy(&output.stdout), "removed 2 links, 0 filters, 6 maps\n");
+    let held = if hook == "tcx" { "2 links, 0 filters, 0 qdiscs" } else { "0 links, 2 filters, 1 qdiscs" };
+    assert_eq!(String::from_utf8_lossy(&output.stdout), format!("removed {held}, 6 maps\n"));
+    assert!(!hooks::has_clsact(site.node.netns(), &site.client.plan().interface()));
     assert_eq!(site.attached(), [0, 0]);
     assert!(!site.bpffs.pins().exists());
     let again = site.command(&["detach"]);
-    assert_eq!(String::from_utf8_lossy(&again.stdout), "removed 0 links, 0 filters, 0 maps\n");
+    assert_eq!(String::from_utf8_lossy(&again.stdout), "removed 0 links, 0 filters, 0 qdiscs, 0 maps\n");
 }
 
 #[test]
@@ -260,16 +275,16 @@ fn interfaces_that_come_and_go_while_no_daemon_runs_are_accounted_for() {
     let mut site = Site::new();
     let gone = site.node.pod(PodSpec::new("agents", "gone")).unwrap();
     let daemon = site.daemon(&[]);
-    assert_eq!(site.bpffs.links().unwrap().len(), 4);
+    // What is pinned for each interface: two links, or the note that its qdisc is ours.
+    let (pinned, each) = if hooks::in_use(&daemon) == "tcx" { ("links", 2) } else { ("qdiscs", 1) };
+    assert_eq!(site.bpffs.names(pinned).unwrap().len(), 2 * each);
     daemon.kill().unwrap();
     let interface = gone.plan().interface();
     site.node.netns().ip(&format!("link delete {interface}")).unwrap();
     drop(gone);
-    assert_eq!(site.bpffs.links().unwrap().len(), 4, "empty shells");
+    assert_eq!(site.bpffs.names(pinned).unwrap().len(), 2 * each, "empty shells");
     let late = site.node.pod(PodSpec::new("agents", "late")).unwrap();
     let daemon = site.daemon(&[]);
-    let links = site.bpffs.links().unwrap();
-    assert_eq!(links.len(), 4, "{links:?}");
     let indices: HashMap<String, u32> = site
         .node
         .netns()
@@ -281,9 +296,15 @@ fn interfaces_that_come_and_go_while_no_daemon_runs_are_accounted_for() {
     let mut wanted: Vec<String> = [&site.client, &late]
         .into_iter()
         .map(|pod| indices[&pod.plan().interface()])
-        .flat_map(|index| [format!("{index}-egress"), format!("{index}-ingress")])
+        .flat_map(|index| match pinned {
+            "links" => vec![format!("{index}-egress"), format!("{index}-ingress")],
+            _ => vec![index.to_string()],
+        })
         .collect();
     wanted.sort();
-    assert_eq!(links, wanted);
+    assert_eq!(site.bpffs.names(pinned).unwrap(), wanted);
+    for pod in [&site.client, &late] {
+        assert_eq!(site.attached_to(pod), [1, 1]);
+    }
     daemon.stop().unwrap();
 }

@@ -7,9 +7,14 @@ use anyhow::Result;
 use crate::{
     bench, dependencies,
     ebpf::{Flavour, Tools},
-    manifests, process, setup, test,
+    manifests, process, setup, test, vm,
     workspace::{self, Workspace},
 };
+
+/// What CI runs on other kernels, of what `cargo xtask vm` does: a suite, and tests of it. By emulation a kernel
+/// takes minutes for all of them.
+const KERNELS: (&str, [&str; 2]) =
+    ("programs", ["every_program_loads_within_its_budget", "every_frame_of_the_table"]);
 
 pub(crate) fn run(workspace: &Workspace) -> Result<()> {
     if workspace::is_ci() {
@@ -25,6 +30,7 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         ("docs", &|| docs(workspace)),
         ("manifests", &|| manifests::run(workspace, true)),
         ("tests", &|| test::run(workspace, &[])),
+        ("kernels", &|| kernels(workspace)),
     ];
 
     let mut took: Vec<(&str, Duration)> = Vec::new();
@@ -38,6 +44,21 @@ pub(crate) fn run(workspace: &Workspace) -> Result<()> {
         eprintln!("    {name:<14} {:>6.1} s", taken.as_secs_f64());
     }
     Ok(())
+}
+
+/// The oldest and the newest kernel, with some tests; `cargo xtask vm` has all of both.
+fn kernels(workspace: &Workspace) -> Result<()> {
+    if !workspace::is_root() {
+        eprintln!("not root: no kernel was booted; to do it: {}", workspace::as_root("vm"));
+        return Ok(());
+    }
+    let (suite, tests) = KERNELS;
+    let selection = vm::Selection {
+        versions: vm::oldest_and_newest(),
+        suites: vec![suite.to_owned()],
+        tests: tests.map(str::to_owned).into(),
+    };
+    vm::run(workspace, &selection)
 }
 
 fn clippy_bpf(workspace: &Workspace) -> Result<()> {

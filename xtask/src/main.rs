@@ -76,6 +76,12 @@ enum Command {
     Vm {
         /// Kernels, such as 5.10 [default: all]
         versions: Vec<String>,
+        /// Suites, such as `programs` [default: all]
+        #[arg(long = "suite", value_name = "NAME")]
+        suites: Vec<String>,
+        /// Tests, each by a part of its name [default: all]
+        #[arg(long = "test", value_name = "NAME")]
+        tests: Vec<String>,
     },
     /// Render the Helm chart into the kustomize base and check all of deploy/ with Helm, kubectl and schemas
     Manifests {
@@ -106,7 +112,7 @@ enum Command {
     },
     /// Check the dependencies: licences, sources, double versions, known holes
     Dependencies,
-    /// Run what CI runs: format, lints, dependencies, docs, manifests, tests
+    /// Run what CI runs: format, lints, dependencies, docs, manifests, tests, the oldest and the newest kernel
     Ci,
 }
 
@@ -157,7 +163,9 @@ fn run(command: Command) -> Result<()> {
             let flags = flags.into_iter().filter(|(_, given)| *given).map(|(flag, _)| flag.to_owned());
             bench::run(&workspace, &flags.chain(names).collect::<Vec<_>>())
         }
-        Command::Vm { versions } => vm::run(&workspace, &versions),
+        Command::Vm { versions, suites, tests } => {
+            vm::run(&workspace, &vm::Selection { versions, suites, tests })
+        }
         Command::Manifests { check } => manifests::run(&workspace, check),
         Command::Image { arch, check } => {
             let architecture = arch.unwrap_or(image::binary::Architecture::own());

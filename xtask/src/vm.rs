@@ -5,7 +5,7 @@
 
 use std::{
     collections::BTreeMap,
-    env,
+    env, fs,
     path::{Path, PathBuf},
 };
 
@@ -24,26 +24,39 @@ mod kernel;
 mod machine;
 mod report;
 
-/// The suites: test programs of the package `detector-tests`, and the tests of each that a machine runs.
-const SUITES: [(&str, &[&str]); 3] = [("programs", &[]), ("netns", &[]), ("corpus", &[])];
+/// The suites: test programs of the package `detector-tests`.
+const SUITES: [&str; 5] = ["programs", "corpus", "netns", "restart", "clsact"];
 
 /// How many times longer than here every wait of a suite may take in an emulated machine.
 const PATIENCE: u32 = 15;
 
-/// Boots the kernels of these versions, or all, and prints what became of each suite.
-pub(crate) fn run(workspace: &Workspace, versions: &[String]) -> Result<()> {
+/// What is to be run.
+#[derive(Debug, Default)]
+pub(crate) struct Selection {
+    /// The kernels' versions; none for all.
+    pub(crate) versions: Vec<String>,
+    /// The suites; none for all.
+    pub(crate) suites: Vec<String>,
+    /// The tests of the suites, each by a part of its name; none for all.
+    pub(crate) tests: Vec<String>,
+}
+
+/// Boots the kernels and prints what became of each suite.
+pub(crate) fn run(workspace: &Workspace, selection: &Selection) -> Result<()> {
+    let Selection { versions, suites, tests } = selection;
     let kernels = chosen(versions)?;
+    let names = chosen_suites(suites)?;
     workspace.require_root("the machines have this one's files for their root", "vm")?;
     setup::ensure_vm(workspace)?;
-    let programs = process::step("build the suites", || build(workspace))?;
+    let programs = process::step("build the suites", || build(workspace, &names))?;
     let init = workspace.binary("vm-init");
     let kernels = process::step("get the kernels", || Kernel::get(workspace, &kernels))?;
-    let suites = suites(workspace, &programs);
+    let suites = prepared(workspace, &programs, &names, tests)?;
     let accelerator = process::step("probe KVM", || Accelerator::probe(workspace, &kernels, &init))?;
 
     let mut reports: Vec<Report> = Vec::new();
     for kernel in &kernels {
-        let machine = Machine::new(workspace, kernel, accelerator);
+        let machine = Machine::new(workspace, kernel, accelerator, suites.len());
         let name = format!("Linux {}", kernel.version);
         reports.push(process::step(&name, || machine.run(&init, &suites))?);
     }
@@ -60,6 +73,11 @@ fn folder(workspace: &Workspace) -> PathBuf {
     workspace.target().join("vm")
 }
 
+/// The versions of the first and the last kernel.
+pub(crate) fn oldest_and_newest() -> Vec<String> {
+    [KERNELS.first(), KERNELS.last()].into_iter().flatten().map(|kernel| kernel.version.to_owned()).collect()
+}
+
 fn chosen(versions: &[String]) -> Result<Vec<&'static kernel::Wanted>> {
     if versions.is_empty() {
         return Ok(KERNELS.iter().collect());
@@ -72,12 +90,23 @@ fn chosen(versions: &[String]) -> Result<Vec<&'static kernel::Wanted>> {
     versions.iter().map(find).collect()
 }
 
+fn chosen_suites(names: &[String]) -> Result<Vec<&'static str>> {
+    if names.is_empty() {
+        return Ok(SUITES.to_vec());
+    }
+    let find = |name: &String| {
+        let found = SUITES.into_iter().find(|suite| suite == name);
+        found.with_context(|| format!("no suite {name}: there are {}", SUITES.join(", ")))
+    };
+    names.iter().map(find).collect()
+}
+
 /// Builds the daemon, the suites and the machines' first process; answers where each suite's program is.
-fn build(workspace: &Workspace) -> Result<BTreeMap<String, PathBuf>> {
+fn build(workspace: &Workspace, suites: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
     // As the tests build: another selection of packages would compile what they depend on a second time.
     process::run(&mut workspace.cargo(&["build", "--workspace", "--all-targets"]))?;
     let mut list = workspace.cargo(&["test", "--workspace", "--no-run", "--message-format=json"]);
-    for (name, _) in SUITES {
+    for name in suites {
         list.args(["--test", name]);
     }
     let said = process::output(&mut list)?;
@@ -92,30 +121,47 @@ fn build(workspace: &Workspace) -> Result<BTreeMap<String, PathBuf>> {
     Ok(programs)
 }
 
-fn suites(workspace: &Workspace, programs: &BTreeMap<String, PathBuf>) -> Vec<Suite> {
+/// Copies a program to where no build replaces it while a machine runs it; answers the copy.
+fn stage(workspace: &Workspace, name: &str, program: &Path) -> Result<String> {
+    let stage = folder(workspace).join("programs");
+    fs::create_dir_all(&stage).with_context(|| format!("create {}", stage.display()))?;
+    let copy = stage.join(name);
+    // Never in place: what runs from it keeps its file.
+    let _not_there = fs::remove_file(&copy);
+    fs::copy(program, &copy).with_context(|| format!("copy {}", program.display()))?;
+    Ok(copy.display().to_string())
+}
+
+/// The suites as a machine runs them.
+fn prepared(
+    workspace: &Workspace,
+    programs: &BTreeMap<String, PathBuf>,
+    names: &[&str],
+    tests: &[String],
+) -> Result<Vec<Suite>> {
     let text = |path: &Path| path.display().to_string();
-    let tests = text(&workspace.root().join("tests"));
+    let folder = text(&workspace.root().join("tests"));
     let path = env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
     let environment = BTreeMap::from([
         // No test may be skipped for want of rights, which a machine has.
         ("CI".to_owned(), "true".to_owned()),
         ("PATH".to_owned(), path),
-        ("PLAINSIGHT_BIN".to_owned(), text(&workspace.binary("plainsight"))),
+        ("PLAINSIGHT_BIN".to_owned(), stage(workspace, "plainsight", &workspace.binary("plainsight"))?),
         ("PLAINSIGHT_PATIENCE".to_owned(), PATIENCE.to_string()),
         ("PLAINSIGHT_TOOLS".to_owned(), text(&workspace.tools())),
         ("RUST_BACKTRACE".to_owned(), "0".to_owned()),
     ]);
-    let suite = |(name, left_out): &(&str, &[&str])| {
-        let program = programs.get(*name)?;
+    let suite = |name: &&str| {
+        let program = programs.get(*name).with_context(|| format!("cargo built no test program {name}"))?;
         let mut arguments = vec!["--show-output".to_owned(), "--test-threads=2".to_owned()];
-        arguments.extend(left_out.iter().flat_map(|test| ["--skip".to_owned(), (*test).to_owned()]));
-        Some(Suite {
+        arguments.extend(tests.iter().cloned());
+        Ok(Suite {
             name: (*name).to_owned(),
-            folder: tests.clone(),
-            program: text(program),
+            folder: folder.clone(),
+            program: stage(workspace, name, program)?,
             arguments,
             environment: environment.clone(),
         })
     };
-    SUITES.iter().filter_map(suite).collect()
+    names.iter().map(suite).collect()
 }

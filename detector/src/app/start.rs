@@ -47,6 +47,7 @@ pub(super) fn load(config: &Config) -> Result<Datapath> {
         scan_window: config.scan_window,
         idle: config.flow_idle,
         statistics: config.kernel_statistics,
+        hooks: config.hooks,
     };
     let loaded = match pins {
         Some(pins) => Datapath::take_over(&config, pins),

@@ -2,10 +2,10 @@
 
 use std::path::Path;
 
-use anyhow::{Context as _, Result};
+use anyhow::Result;
 
 use super::print;
-use crate::datapath::{self, Pins, Removed};
+use crate::datapath::{self, Removed};
 
 /// Removes the pins at `pin` and the filters on the interfaces of this network namespace.
 ///
@@ -13,10 +13,6 @@ use crate::datapath::{self, Pins, Removed};
 ///
 /// A daemon runs, or the kernel refuses.
 pub fn detach(pin: &Path) -> Result<()> {
-    let Removed { links, maps } = match Pins::existing(pin)? {
-        Some(pins) => pins.remove()?,
-        None => Removed::default(),
-    };
-    let filters = datapath::remove_filters().context("remove the filters of clsact")?;
-    print(&format!("removed {links} links, {filters} filters, {maps} maps\n"))
+    let Removed { links, filters, qdiscs, maps } = datapath::remove(pin)?;
+    print(&format!("removed {links} links, {filters} filters, {qdiscs} qdiscs, {maps} maps\n"))
 }

@@ -1,4 +1,4 @@
-//! Owns the attaching: TCX links at the head, or filters of a clsact qdisc where the kernel has no TCX.
+//! Owns the attaching: TCX links at the head, or what [`clsact`] owns where the kernel has no TCX.
 //!
 //! The programs go first and decide nothing, so what another program does to a packet cannot hide it, and
 //! nothing changes for the others.
@@ -6,6 +6,7 @@
 use std::{
     error::Error,
     fs, io,
+    os::fd::AsFd as _,
     path::{Path, PathBuf},
 };
 
@@ -14,16 +15,13 @@ use aya::{
     programs::{
         LinkOrder, ProgramError, SchedClassifier, TcAttachType,
         links::FdLink,
-        tc::{self, NlOptions, SchedClassifierLink, TcAttachOptions, TcError},
+        tc::{TcAttachOptions, TcError},
     },
 };
 use detector_ebpf::names;
 use nix::{errno::Errno, net::if_::if_indextoname};
 
-use super::{Attached, pins::Pins, query, takeover::Kept};
-
-/// Priority of the filters: before those of all CNIs that leave room (Cilium takes 1 itself).
-const FILTER_PRIORITY: u16 = 1;
+use super::{Attached, HookChoice, clsact, pins::Pins, query, takeover::Kept};
 
 /// An interface could not be attached to.
 #[derive(Debug, thiserror::Error)]
@@ -73,24 +71,24 @@ pub enum Place {
     Kept,
     /// Behind another program, or no longer there.
     Displaced,
-    /// It cannot be told: filters of clsact are not asked for.
+    /// It cannot be told: the kernel does not answer.
     Unknown,
 }
 
-/// The links of one interface.
+/// What holds the programs on one interface.
 #[derive(Debug)]
-pub(super) struct Links {
-    ingress: Link,
-    egress: Link,
+pub(super) enum Links {
+    /// A TCX link in each direction.
+    Tcx { ingress: Link, egress: Link },
+    /// Filters; they stay by themselves until they are removed.
+    Clsact(clsact::Filters),
 }
 
-/// One direction of an interface.
+/// A TCX link, and where it is pinned.
 #[derive(Debug)]
-enum Link {
-    /// A TCX link, and where it is pinned.
-    Tcx(FdLink, Option<PathBuf>),
-    /// A filter; it stays by itself until it is removed.
-    Clsact(SchedClassifierLink),
+pub(super) struct Link {
+    link: FdLink,
+    pin: Option<PathBuf>,
 }
 
 #[derive(Clone, Copy, Debug)]
@@ -115,11 +113,12 @@ const EGRESS: Direction = Direction {
 };
 pub(super) const DIRECTIONS: [Direction; 2] = [INGRESS, EGRESS];
 
-/// Attaches to both directions, or goes on with the links of a daemon before.
+/// Attaches to both directions, or goes on with what a daemon before left there.
 pub(super) fn attach(
     ebpf: &mut Ebpf,
     pins: Option<&Pins>,
     kept: &mut Kept,
+    hooks: HookChoice,
     ifindex: u32,
     name: &str,
 ) -> Result<Links, AttachError> {
@@ -134,63 +133,97 @@ pub(super) fn attach(
     let mut one = |direction: Direction| {
         let pin = pins.map(|pins| pins.link(ifindex, direction.name));
         match kept.remove(&(ifindex, direction.name)) {
-            Some(link) if sits(&link, ifindex, direction) => Ok(Link::Tcx(link, pin)),
+            Some(link) if sits(&link, ifindex, direction) => Ok(Some(Link { link, pin })),
             // Its interface has gone to another network namespace.
             link => {
                 drop(link);
-                one(ebpf, direction, name, pin)
+                match hooks {
+                    HookChoice::Best => tcx(ebpf, direction, name, pin),
+                    HookChoice::Clsact => Ok(None),
+                }
             }
         }
     };
     let ingress = one(INGRESS)?;
-    match one(EGRESS) {
-        Ok(egress) => Ok(Links { ingress, egress }),
-        Err(error) => {
-            ingress.detach();
-            Err(error)
+    match (ingress, one(EGRESS)) {
+        (Some(ingress), Ok(Some(egress))) => Ok(Links::Tcx { ingress, egress }),
+        (ingress, egress) => {
+            if let Some(ingress) = ingress {
+                ingress.detach();
+            }
+            if let Some(egress) = egress? {
+                egress.detach();
+            }
+            by_filters(ebpf, pins, ifindex, name)
         }
     }
 }
 
-fn one(ebpf: &mut Ebpf, direction: Direction, name: &str, pin: Option<PathBuf>) -> Result<Link, AttachError> {
+/// Attaches by a TCX link; none where the kernel has no TCX.
+fn tcx(
+    ebpf: &mut Ebpf,
+    direction: Direction,
+    name: &str,
+    pin: Option<PathBuf>,
+) -> Result<Option<Link>, AttachError> {
     let failed = |source| failure(source, direction, name);
     let program = program(ebpf, direction).map_err(failed)?;
     let head = TcAttachOptions::TcxOrder(LinkOrder::first());
-    match program.attach_with_options(name, direction.hook, head) {
-        Ok(link) => {
-            let link = program.take_link(link).map_err(failed)?;
-            // What was attached by a link is one.
-            let link = FdLink::try_from(link).map_err(|_no_link| failed(ProgramError::NotAttached))?;
-            let Some(pin) = pin else { return Ok(Link::Tcx(link, None)) };
-            // What has the path is the dead link of an interface that had the number before.
-            unpin(&pin);
-            match link.pin(&pin) {
-                Ok(link) => Ok(Link::Tcx(link.into(), Some(pin))),
-                Err(error) => {
-                    let error = &error as &dyn Error;
-                    tracing::warn!(
-                        interface = name,
-                        error,
-                        "the link cannot be pinned, and ends with this process"
-                    );
-                    // The link has gone with the error.
-                    one(ebpf, direction, name, None)
-                }
-            }
-        }
+    let link = match program.attach_with_options(name, direction.hook, head) {
+        Ok(link) => program.take_link(link).map_err(failed)?,
         // Before Linux 6.6 (e420bed02507, "bpf: Add fd-based tcx multi-prog infra") there is no such link.
-        Err(error) if errno(&error) == Some(Errno::EINVAL) => {
-            let failed = |source| failure_without_tcx(source, direction, name);
-            clsact(name).map_err(|error| failed(ProgramError::TcError(error)))?;
-            let options = NlOptions { priority: FILTER_PRIORITY, ..NlOptions::default() };
-            program
-                .attach_with_options(name, direction.hook, TcAttachOptions::Netlink(options))
-                .and_then(|link| program.take_link(link))
-                .map(Link::Clsact)
-                .map_err(failed)
+        Err(error) if errno(&error) == Some(Errno::EINVAL) => return Ok(None),
+        Err(error) => return Err(failed(error)),
+    };
+    // What was attached by a link is one.
+    let link = FdLink::try_from(link).map_err(|_no_link| failed(ProgramError::NotAttached))?;
+    let Some(pin) = pin else { return Ok(Some(Link { link, pin: None })) };
+    // What has the path is the dead link of an interface that had the number before.
+    unpin(&pin);
+    match link.pin(&pin) {
+        Ok(link) => Ok(Some(Link { link: link.into(), pin: Some(pin) })),
+        Err(error) => {
+            let error = &error as &dyn Error;
+            tracing::warn!(interface = name, error, "the link cannot be pinned, and ends with this process");
+            // The link has gone with the error.
+            tcx(ebpf, direction, name, None)
         }
-        Err(error) => Err(failed(error)),
     }
+}
+
+fn by_filters(ebpf: &Ebpf, pins: Option<&Pins>, ifindex: u32, name: &str) -> Result<Links, AttachError> {
+    with_programs(ebpf, |programs| clsact::attach(ifindex, programs, &owner(pins), pins))
+        .map(Links::Clsact)
+        .map_err(|refusal| refused(refusal, name))
+}
+
+/// Whose the filters are that go with these pins.
+pub(super) fn owner(pins: Option<&Pins>) -> clsact::Owner {
+    clsact::Owner::new(pins.map(Pins::folder))
+}
+
+/// Hands the programs of both hooks to `job`.
+pub(super) fn with_programs<T>(
+    ebpf: &Ebpf,
+    job: impl FnOnce([clsact::Program<'_>; 2]) -> Result<T, clsact::Refusal>,
+) -> Result<T, clsact::Refusal> {
+    let loaded = |hook: usize, direction: Direction| {
+        let program: Result<&SchedClassifier, ProgramError> =
+            ebpf.program(direction.program).ok_or(ProgramError::NotLoaded).and_then(TryInto::try_into);
+        let loaded = program.and_then(|program| Ok((program.fd()?, program.info()?.id())));
+        loaded.map_err(|error| clsact::Refusal { hook, source: io::Error::other(error) })
+    };
+    let ((ingress, ingress_id), (egress, egress_id)) = (loaded(0, INGRESS)?, loaded(1, EGRESS)?);
+    job([
+        clsact::Program { fd: ingress.as_fd(), id: ingress_id },
+        clsact::Program { fd: egress.as_fd(), id: egress_id },
+    ])
+}
+
+fn refused(refusal: clsact::Refusal, name: &str) -> AttachError {
+    let clsact::Refusal { hook, source } = refusal;
+    let direction = DIRECTIONS.get(hook).copied().unwrap_or(INGRESS);
+    failure_without_tcx(ProgramError::IOError(source), direction, name)
 }
 
 /// Whether a link is on the hook of this interface of ours.
@@ -199,54 +232,22 @@ fn sits(link: &FdLink, ifindex: u32, direction: Direction) -> bool {
     there.iter().any(|(_, link)| *link == own.id())
 }
 
-/// Removes the filters of our programs from every interface of the calling thread's network namespace; answers
-/// how many. A filter bears its program's name.
-///
-/// # Errors
-///
-/// Interfaces cannot be listed, or a filter cannot be removed.
-pub fn remove_filters() -> io::Result<usize> {
-    let mut removed = 0;
-    for interface in &nix::net::if_::if_nameindex()? {
-        let name = interface.name().to_string_lossy();
-        for direction in DIRECTIONS {
-            match tc::qdisc_detach_program(&name, direction.hook, direction.program) {
-                Ok(()) => removed += 1,
-                Err(TcError::IoError(error)) if error.kind() == io::ErrorKind::NotFound => {}
-                // Without a qdisc there is no filter, and an interface may go at any moment.
-                Err(error) => match errno(&ProgramError::TcError(error)) {
-                    Some(Errno::EINVAL | Errno::ENODEV | Errno::ENOENT | Errno::EOPNOTSUPP) => {}
-                    Some(errno) => return Err(errno.into()),
-                    None => {}
-                },
-            }
-        }
-    }
-    Ok(removed)
-}
-
-/// Adds a clsact qdisc where there is none.
-fn clsact(name: &str) -> Result<(), TcError> {
-    match tc::qdisc_add_clsact(name) {
-        Err(TcError::NetlinkError(error)) if error.raw_os_error() == Some(Errno::EEXIST as i32) => Ok(()),
-        Err(TcError::AlreadyAttached) => Ok(()),
-        result => result,
-    }
-}
-
 impl Links {
     pub(super) const fn attached(&self) -> Attached {
-        match &self.ingress {
-            Link::Tcx(..) => Attached::Tcx,
-            Link::Clsact(_) => Attached::Clsact,
+        match self {
+            Self::Tcx { .. } => Attached::Tcx,
+            Self::Clsact(_) => Attached::Clsact,
         }
     }
 
-    /// Whether our programs are the first on both hooks.
+    /// Where the programs sit.
     pub(super) fn place(&self, ifindex: u32) -> Place {
-        for (direction, link) in [(INGRESS, &self.ingress), (EGRESS, &self.egress)] {
-            let Link::Tcx(link, _) = link else { return Place::Unknown };
-            match (link.info(), query::programs(ifindex, direction.tcx)) {
+        let (ingress, egress) = match self {
+            Self::Tcx { ingress, egress } => (ingress, egress),
+            Self::Clsact(filters) => return filters.place(),
+        };
+        for (direction, link) in [(INGRESS, ingress), (EGRESS, egress)] {
+            match (link.link.info(), query::programs(ifindex, direction.tcx)) {
                 (Ok(own), Ok(there)) if there.first().is_some_and(|(_, first)| *first == own.id()) => {}
                 (Ok(_), Ok(_)) => return Place::Displaced,
                 (own, there) => {
@@ -260,37 +261,24 @@ impl Links {
     }
 
     /// Detaches; an interface that is gone has taken its links with it.
-    pub(super) fn detach(self) {
-        let Self { ingress, egress } = self;
-        ingress.detach();
-        egress.detach();
-    }
-
-    /// Lets the links go on without this process.
-    pub(super) fn leave(self) {
-        let Self { ingress, egress } = self;
-        for link in [ingress, egress] {
-            match link {
-                // The pin holds it.
-                Link::Tcx(..) => {}
-                // Dropping it would remove the filter.
-                Link::Clsact(filter) => std::mem::forget(filter),
+    pub(super) fn detach(self, pins: Option<&Pins>) {
+        match self {
+            Self::Tcx { ingress, egress } => {
+                ingress.detach();
+                egress.detach();
             }
+            Self::Clsact(filters) => filters.detach(pins),
         }
     }
 }
 
 impl Link {
     fn detach(self) {
-        match self {
-            Self::Tcx(link, pin) => {
-                if let Some(pin) = pin {
-                    unpin(&pin);
-                }
-                drop(link);
-            }
-            Self::Clsact(filter) => drop(filter),
+        let Self { link, pin } = self;
+        if let Some(pin) = pin {
+            unpin(&pin);
         }
+        drop(link);
     }
 }
 

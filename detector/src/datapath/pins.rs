@@ -1,8 +1,9 @@
 //! Owns the folder of pins: what outlives the daemon, and who may use it.
 //!
-//! `links/` has a link for each interface and direction, a folder `maps-…` the maps of one layout. One process
-//! at a time has the folder, by a lock that the kernel takes back however the process ends: a ring buffer with
-//! two readers would lose events.
+//! `links/` has a link for each interface and direction, a folder `maps-…` the maps of one layout, and `qdiscs/`
+//! an empty folder for each interface whose clsact qdisc a daemon has made. One process at a time has the folder,
+//! by a lock that the kernel takes back however the process ends: a ring buffer with two readers would lose
+//! events.
 
 use std::{
     fs::{self, DirBuilder, File},
@@ -24,6 +25,7 @@ use super::DatapathConfig;
 
 const LINKS: &str = "links";
 const MAPS: &str = "maps-";
+const QDISCS: &str = "qdiscs";
 /// Only the owner may open what is pinned.
 const MODE: u32 = 0o700;
 
@@ -49,6 +51,13 @@ pub enum PinsError {
         /// The folder.
         path: PathBuf,
     },
+    /// The kernel refused to list or remove filters of clsact.
+    #[error("remove the filters of clsact")]
+    Filters {
+        /// Why.
+        #[source]
+        source: io::Error,
+    },
     /// The kernel refused.
     #[error("{action} {}", path.display())]
     Io {
@@ -64,11 +73,11 @@ pub enum PinsError {
 
 /// What [`Pins::remove`] removed.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Removed {
+pub(super) struct Unpinned {
     /// Links, each of one direction of an interface.
-    pub links: usize,
+    pub(super) links: usize,
     /// Maps.
-    pub maps: usize,
+    pub(super) maps: usize,
 }
 
 impl Pins {
@@ -155,6 +164,34 @@ impl Pins {
         Ok(list(&folder)?.iter().filter_map(name).collect())
     }
 
+    /// Notes that the clsact qdisc of an interface is ours. A note that cannot be made leaves an empty qdisc
+    /// behind one day, which does nothing.
+    pub(super) fn remember_qdisc(&self, ifindex: u32) {
+        let made = make(&self.folder.join(QDISCS)).and_then(|()| make(&self.qdisc(ifindex)));
+        if let Err(error) = made {
+            tracing::debug!(ifindex, %error, "the qdisc will not be known for ours");
+        }
+    }
+
+    /// Whether the clsact qdisc of an interface was made by this daemon or one before.
+    pub(super) fn has_qdisc(&self, ifindex: u32) -> bool {
+        self.qdisc(ifindex).is_dir()
+    }
+
+    pub(super) fn forget_qdisc(&self, ifindex: u32) {
+        let _never_noted = fs::remove_dir(self.qdisc(ifindex));
+    }
+
+    /// The interfaces whose clsact qdisc is ours.
+    pub(super) fn qdiscs(&self) -> Vec<u32> {
+        let noted = list(&self.folder.join(QDISCS)).unwrap_or_default();
+        noted.iter().filter_map(|path| path.file_name()?.to_str()?.parse().ok()).collect()
+    }
+
+    fn qdisc(&self, ifindex: u32) -> PathBuf {
+        self.folder.join(QDISCS).join(ifindex.to_string())
+    }
+
     /// The folder of maps of this build and these sizes.
     pub(super) fn maps(&self, config: &DatapathConfig) -> PathBuf {
         let DatapathConfig { max_flows, max_edges, .. } = config;
@@ -180,12 +217,17 @@ impl Pins {
     /// # Errors
     ///
     /// Something cannot be removed.
-    pub fn remove(self) -> Result<Removed, PinsError> {
+    pub(super) fn remove(self) -> Result<Unpinned, PinsError> {
         let Self { folder, lock } = self;
-        let mut removed = Removed::default();
+        let mut removed = Unpinned::default();
         for path in list(&folder)? {
             let in_links = path.ends_with(LINKS);
-            if path.is_dir() {
+            if path.ends_with(QDISCS) {
+                for mark in list(&path)? {
+                    fs::remove_dir(&mark).map_err(failure("remove", &mark))?;
+                }
+                fs::remove_dir(&path).map_err(failure("remove", &path))?;
+            } else if path.is_dir() {
                 let count = remove_folder(&path)?;
                 *(if in_links { &mut removed.links } else { &mut removed.maps }) += count;
             } else {

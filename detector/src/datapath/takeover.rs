@@ -32,7 +32,7 @@ use detector_ebpf::{
 };
 
 use super::{
-    DatapathConfig, LoadError, attach, load, maps as reading,
+    DatapathConfig, LoadError, attach, clsact, load, maps as reading,
     pins::{self, Pins, PinsError},
     query,
 };
@@ -44,7 +44,7 @@ const HANDOVER: Duration = Duration::from_secs(1);
 /// What a daemon before had left, and what became of it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Takeover {
-    /// Links that go on.
+    /// Links and filters that go on.
     pub links: usize,
     /// Links whose interface was gone.
     pub dead_links: usize,
@@ -122,9 +122,9 @@ pub(super) fn take_over(config: &DatapathConfig, pins: &Pins) -> Result<Taken, L
     pins::make(&folder)?;
     let mut ebpf = load::load(config, Some(&folder))?;
     if others.is_empty() {
-        let (kept, dead_links) = update(&mut ebpf, pins)?;
+        let Updated { kept, filters, dead_links } = update(&mut ebpf, pins)?;
         let maps = if fresh { Inheritance::None } else { Inheritance::Kept };
-        let takeover = Takeover { links: kept.len(), dead_links, maps };
+        let takeover = Takeover { links: kept.len() + filters, dead_links, maps };
         return Ok(Taken { ebpf, kept, base: Base::new(), takeover });
     }
     let readable: Vec<&PathBuf> = others.iter().filter(|folder| Pins::is_readable(folder)).collect();
@@ -136,11 +136,11 @@ pub(super) fn take_over(config: &DatapathConfig, pins: &Pins) -> Result<Taken, L
     }
     let every_packet = DatapathConfig { sample_one_in: 1, ..*config };
     let mut handover = load::load(&every_packet, Some(&folder))?;
-    let (taken, dead_links) = update(&mut handover, pins)?;
+    let Updated { kept: taken, dead_links, .. } = update(&mut handover, pins)?;
     // The pins hold the links.
     drop(taken);
     thread::sleep(HANDOVER);
-    let (kept, died) = update(&mut ebpf, pins)?;
+    let Updated { kept, filters, dead_links: died } = update(&mut ebpf, pins)?;
     drop(handover);
     forget_met_again(&mut ebpf);
     let (mut base, mut forgotten_flows, mut forgotten_edges) = (Base::new(), copied.flows_without_room, 0);
@@ -159,12 +159,20 @@ pub(super) fn take_over(config: &DatapathConfig, pins: &Pins) -> Result<Taken, L
         pins::remove_folder(folder)?;
     }
     let maps = Inheritance::Replaced { forgotten_flows, forgotten_edges };
-    let takeover = Takeover { links: kept.len(), dead_links: dead_links + died, maps };
+    let takeover = Takeover { links: kept.len() + filters, dead_links: dead_links + died, maps };
     Ok(Taken { ebpf, kept, base, takeover })
 }
 
-/// Gives every pinned link its program of `ebpf`; answers those that live, and how many do not.
-fn update(ebpf: &mut Ebpf, pins: &Pins) -> Result<(Kept, usize), PinsError> {
+/// What [`update`] found.
+struct Updated {
+    /// The pinned links that live.
+    kept: Kept,
+    filters: usize,
+    dead_links: usize,
+}
+
+/// Gives every pinned link, and every filter that goes with the pins, its program of `ebpf`.
+fn update(ebpf: &mut Ebpf, pins: &Pins) -> Result<Updated, PinsError> {
     let (mut kept, mut dead) = (Kept::new(), 0);
     for (ifindex, direction, path) in pins.links()? {
         let direction = attach::DIRECTIONS.into_iter().find(|known| known.name == direction);
@@ -185,7 +193,16 @@ fn update(ebpf: &mut Ebpf, pins: &Pins) -> Result<(Kept, usize), PinsError> {
             }
         }
     }
-    Ok((kept, dead))
+    let owner = attach::owner(Some(pins));
+    let replaced = attach::with_programs(ebpf, |programs| {
+        clsact::replace_all(&owner, programs).map_err(|source| clsact::Refusal { hook: 0, source })
+    });
+    // What keeps its old program here is given the new one when its interface is attached to.
+    let filters = replaced.unwrap_or_else(|clsact::Refusal { source, .. }| {
+        tracing::warn!(error = %source, "filters of the daemon before keep their programs for now");
+        0
+    });
+    Ok(Updated { kept, filters, dead_links: dead })
 }
 
 fn one(

@@ -9,7 +9,7 @@ use std::time::Duration;
 use anyhow::{Context as _, Result};
 use detector::{
     config::Config,
-    datapath::{Datapath, DatapathConfig},
+    datapath::{Datapath, DatapathConfig, HookChoice},
 };
 use nix::net::if_::if_nametoindex;
 
@@ -35,6 +35,7 @@ pub(crate) fn datapath() -> Result<Datapath> {
         scan_window,
         idle: flow_idle,
         statistics: false,
+        hooks: HookChoice::Best,
     };
     Datapath::load(&config).context("load the detector")
 }

@@ -138,7 +138,7 @@ fn held_now(site: &Site, daemon: &Daemon<'_>) -> Held {
         .map(|target| target.to_string_lossy().into_owned())
         .collect();
     Held {
-        pins: site.bpffs.links().unwrap(),
+        pins: site.bpffs.names("links").unwrap(),
         links: targets.iter().filter(|target| target.contains("bpf_link")).count(),
         files: targets.len(),
     }

@@ -30,8 +30,8 @@ pub(crate) struct Wanted {
 /// The kernels that the README claims, the oldest first.
 pub(crate) const KERNELS: [Wanted; 5] = [
     Wanted { version: "5.10", sources: &[Source::Debian("bullseye"), Source::Security("bullseye-security")] },
-    Wanted { version: "6.1", sources: &[Source::Debian("bookworm")] },
-    Wanted { version: "6.12", sources: &[Source::Debian("trixie")] },
+    Wanted { version: "6.1", sources: &[Source::Debian("bookworm"), Source::Security("bookworm-security")] },
+    Wanted { version: "6.12", sources: &[Source::Debian("trixie"), Source::Security("trixie-security")] },
     Wanted { version: "6.18", sources: &[Source::Debian("trixie-backports")] },
     Wanted { version: "7", sources: &[Source::Debian("trixie-backports"), Source::Debian("sid")] },
 ];

@@ -2,6 +2,7 @@
 
 use std::{
     fmt, fs,
+    io::Write as _,
     path::{Path, PathBuf},
     process::Command,
     thread,
@@ -19,8 +20,10 @@ use crate::{interrupt, process::output, workspace::Workspace};
 
 /// A machine that works needs a few seconds by KVM; one that does not never comes up.
 const PROBE: Duration = Duration::from_secs(10);
-/// From power on to the last suite's end.
-const DEADLINE: Duration = Duration::from_secs(1800);
+/// From power on to the first suite.
+const BOOT: Duration = Duration::from_secs(300);
+/// For each suite.
+const DEADLINE: Duration = Duration::from_secs(1500);
 /// How often a running machine's report is looked at.
 const POLL: Duration = Duration::from_millis(200);
 /// Where Debian 12 (qemu-system-common) and later ones (virtiofsd) have the server of the host's files.
@@ -76,8 +79,16 @@ pub(super) struct Machine<'a> {
 }
 
 impl<'a> Machine<'a> {
-    pub(super) fn new(workspace: &Workspace, kernel: &'a Kernel, accelerator: Accelerator) -> Self {
-        Self { folder: folder(workspace).join(kernel.version), kernel, accelerator, deadline: DEADLINE }
+    /// A machine for as many suites.
+    pub(super) fn new(
+        workspace: &Workspace,
+        kernel: &'a Kernel,
+        accelerator: Accelerator,
+        suites: usize,
+    ) -> Self {
+        let suites = u32::try_from(suites).unwrap_or(u32::MAX);
+        let deadline = BOOT + DEADLINE * suites;
+        Self { folder: folder(workspace).join(kernel.version), kernel, accelerator, deadline }
     }
 
     /// Boots the machine and reads its report to the end, or until the deadline.
@@ -95,6 +106,8 @@ impl<'a> Machine<'a> {
             Process::spawn(format!("Linux {}", self.kernel.version), self.qemu(&first_files, &socket))?;
 
         let mut report = Report::new(self.kernel.version);
+        let log = self.folder.join("report.log");
+        let mut written = fs::File::create(&log).with_context(|| format!("create {}", log.display()))?;
         let start = Instant::now();
         let mut read = 0;
         loop {
@@ -105,6 +118,7 @@ impl<'a> Machine<'a> {
             }
             let lines = machine.stdout();
             for line in lines.iter().skip(read) {
+                writeln!(written, "{line}").with_context(|| format!("write {}", log.display()))?;
                 if let Some(progress) = report.line(line.trim_end_matches('\r')) {
                     eprintln!("    {progress} ({:.0} s after power on)", start.elapsed().as_secs_f64());
                 }
@@ -119,8 +133,6 @@ impl<'a> Machine<'a> {
             }
             thread::sleep(POLL);
         }
-        let log = self.folder.join("report.log");
-        fs::write(&log, machine.stdout().join("\n")).with_context(|| format!("write {}", log.display()))?;
         let errors = machine.stderr().join("\n");
         fs::write(self.folder.join("qemu.log"), errors).context("write QEMU's log")?;
         Ok(report)
