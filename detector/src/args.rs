@@ -41,7 +41,7 @@ pub enum Command {
     ///
     /// Needs no privileges. Ends with status 2 when something of --fail-on or worse was found, 1 when a
     /// manifest could not be read.
-    Audit(AuditArgs),
+    Audit(Box<AuditArgs>),
     /// Say what holds for a pod and its ports, who is expected there, and which object decided each
     Explain(ExplainArgs),
     /// Remove everything that daemons have left on this node: programs, links, maps

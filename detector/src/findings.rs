@@ -158,7 +158,7 @@ fn is_scrape(flow: &Flow) -> bool {
 /// Health, metrics and probes of the proxy itself: plaintext by design, and no policy is about them.
 fn is_the_meshs_own(flow: &Flow) -> bool {
     let Some(proxy) = flow.server.pod().map(|pod| &pod.proxy) else { return false };
-    let mesh = proxy.mesh().or(proxy.router.then_some(MeshKind::Istio));
+    let mesh = proxy.mesh().or_else(|| proxy.router.then_some(MeshKind::Istio));
     mesh.is_some_and(|mesh| is_proxy_port(mesh, flow.port)) && flow.protocol != Protocol::Mcp
 }
 

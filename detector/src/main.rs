@@ -28,7 +28,7 @@ fn main() -> ExitCode {
     match cli.command {
         Command::Run(args) => run(*args),
         Command::Replay(args) => replay(args),
-        Command::Audit(args) => finish(cli::audit(args)),
+        Command::Audit(args) => finish(cli::audit(*args)),
         Command::Detach(args) => finish(cli::detach(&args.pin).map(|()| ExitCode::SUCCESS)),
         Command::Crds => finish(cli::crds().map(|()| ExitCode::SUCCESS)),
         Command::Explain(args) => finish(cli::explain(args).map(|()| ExitCode::SUCCESS)),

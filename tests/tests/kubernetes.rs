@@ -9,7 +9,7 @@ use std::{
 };
 
 use detector::cluster::{
-    Holder, Mesh, WorkloadKind,
+    Holder, WorkloadKind,
     kubernetes::{ResourceState, Timing},
 };
 use detector_tests::apiserver::{ApiServer, Fault, Match, Resource, Tls, Verb};
@@ -90,7 +90,7 @@ fn workload_account_and_mesh_come_with_the_pod() {
     rig.eventually("the cron job", || found().workload.kind == WorkloadKind::CronJob);
     let pod = found();
     assert_eq!((pod.workload.name.as_ref(), pod.service_account.as_ref()), ("nightly", "tools"));
-    assert_eq!(pod.mesh, Mesh::IstioNativeSidecar);
+    assert_eq!(pod.proxy.as_str(), "istio-native-sidecar");
 }
 
 #[test]

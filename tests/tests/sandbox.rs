@@ -20,7 +20,7 @@ use std::{
 
 use detector::{
     admin,
-    datapath::{Datapath, DatapathConfig},
+    datapath::{Datapath, DatapathConfig, HookChoice},
     preflight,
     sandbox::{self, Needs},
 };
@@ -54,6 +54,7 @@ fn config() -> DatapathConfig {
         scan_window: 4096,
         idle: Duration::from_secs(300),
         statistics: false,
+        hooks: HookChoice::Best,
     }
 }
 

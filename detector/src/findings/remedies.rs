@@ -1,5 +1,7 @@
 //! Every fix is a manifest that says what it means, whatever the cluster's names are.
 
+use std::sync::Arc;
+
 use detector_ebpf::{
     evidence::Evidence,
     verdict::{Protocol, Verdict},
@@ -114,9 +116,9 @@ fn fixes(text: &str) -> Vec<String> {
     let (server, client) = (pod("10.244.0.1"), pod("10.244.0.2"));
     let at = testing::ip("10.244.0.2");
     let clients = [
-        End::Pod { pod: client.clone(), address: at },
+        End::Pod { pod: Arc::clone(&client), address: at },
         End::Unknown { address: testing::ip("10.244.9.9") },
-        End::Spoofed { owner: server.clone(), sender: client, address: at },
+        End::Spoofed { owner: Arc::clone(&server), sender: client, address: at },
     ];
     for client in clients {
         for (verdict, protocol) in [
@@ -126,7 +128,7 @@ fn fixes(text: &str) -> Vec<String> {
         ] {
             let flow = Flow {
                 client: client.clone(),
-                server: End::Pod { pod: server.clone(), address: testing::ip("10.96.0.9") },
+                server: End::Pod { pod: Arc::clone(&server), address: testing::ip("10.96.0.9") },
                 verdict,
                 ..flow(8080, protocol, Evidence::ANSWERED)
             };
