@@ -47,6 +47,8 @@ enum Field {
     VersionList = 12,
     /// A version.
     Version = 13,
+    /// The last byte of the hello, where it is of an extension that is passed over.
+    Last = 14,
 }
 
 const RANDOM: u32 = 32;
@@ -218,6 +220,7 @@ fn number(work: &mut Work, byte: u8) {
         f if f == Field::Compression as u8 => 1,
         f if f == Field::ProtocolLength as u8 => 1,
         f if f == Field::VersionList as u8 => 1,
+        f if f == Field::Last as u8 => 1,
         // Two bytes of length and one of type, of which the type comes last and is not looked at.
         f if f == Field::NameList as u8 => 3,
         _ => 2,
@@ -288,6 +291,8 @@ fn extension(work: &mut Work, field: u8, value: u16, client: bool) {
         let length = value.min(side.stream);
         keep_protocol(work, value as u8);
         begin_name(work, Field::Protocol, length, PROTOCOL_NAME);
+    } else if field == Field::Last as u8 {
+        next_extension(work);
     } else if field == Field::VersionList as u8 {
         side.stream = side.stream.saturating_sub(1);
         expect(side, Field::Version);
@@ -377,6 +382,12 @@ fn next_extension(work: &mut Work) {
     let side = &mut work.side;
     if side.incoming >= 4 {
         expect(side, Field::Kind);
+        return;
+    }
+    // The hello goes on to its last byte, so that no part of it is taken for what is said after it.
+    if side.left > 0 {
+        side.left -= 1;
+        expect(side, Field::Last);
         return;
     }
     side.phase = Phase::Tls as u8;
