@@ -224,7 +224,8 @@ fn clients_authenticate_by_certificate_or_token_and_probes_by_nothing() {
         assert!(success && said.starts_with("ready\n"), "{said}");
     }
     // So do those that ask for what was seen.
-    fs::write(port.path("declared.yaml"), "apiVersion: v1\nkind: Namespace\nmetadata: {name: tools}\n").unwrap();
+    fs::write(port.path("declared.yaml"), "apiVersion: v1\nkind: Namespace\nmetadata: {name: tools}\n")
+        .unwrap();
     let (declared, cert, key) = (port.path("declared.yaml"), known.join("tls.crt"), known.join("tls.key"));
     let declared = ("--manifests", declared.as_path());
     let by_certificate = [("--admin-client-cert", cert.as_path()), ("--admin-client-key", key.as_path())];
