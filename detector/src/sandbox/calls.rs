@@ -117,6 +117,8 @@ const CALLS: &[libc::c_long] = &[
     libc::SYS_statfs,
     libc::SYS_statx,
     libc::SYS_unlinkat,
+    // Below the pins, says Landlock.
+    libc::SYS_mkdirat,
     libc::SYS_write,
     libc::SYS_writev,
     // Waiting.
@@ -165,6 +167,8 @@ const OLDER: &[libc::c_long] = &[
     libc::SYS_stat,
     libc::SYS_time,
     libc::SYS_unlink,
+    libc::SYS_mkdir,
+    libc::SYS_rmdir,
 ];
 #[cfg(not(target_arch = "x86_64"))]
 const OLDER: &[libc::c_long] = &[];

@@ -65,7 +65,8 @@ fn left_open(abi: ABI) -> Vec<&'static str> {
 
 fn restrict(needs: &Needs) -> Result<LandlockStatus, RulesetError> {
     let read = AccessFs::ReadFile | AccessFs::ReadDir;
-    let pins = read | AccessFs::RemoveFile | AccessFs::MakeReg;
+    // Pins, and the folders that note whose qdisc is ours.
+    let pins = read | AccessFs::RemoveFile | AccessFs::MakeReg | AccessFs::RemoveDir | AccessFs::MakeDir;
     let reads = needs.reads.iter().cloned().chain(ROOTS.iter().filter_map(env::var_os).map(PathBuf::from));
     let system = READS.iter().map(Path::new);
     let mut rules = Ruleset::default()
