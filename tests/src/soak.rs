@@ -71,7 +71,7 @@ pub fn run(binary: &Path, length: Duration, mut progress: impl FnMut(&Sample)) -
     let folder = tempfile::tempdir()?;
     let mut arguments = Daemon::kubernetes_arguments(&api.kubeconfig(folder.path())?);
     // Short, so that the maps' fill is that of a long run after a minute; and nothing may be left out.
-    arguments.extend(["--flow-idle", "20", "--scan-budget", "100"].map(Into::into));
+    arguments.extend(["--flow-idle", "20", "--scan-budget", "100", "--max-edges", "2048"].map(Into::into));
     let daemon = Daemon::start_with(&node, binary, &arguments, None)?;
     wait::until("both pods observed", BOOKED, || {
         Ok((daemon.readiness()?.matches("observed      ").count() >= 2).then_some(()))
