@@ -52,7 +52,6 @@ pub(crate) const REFUSED: &[(&str, c_long)] = &[
     ("linkat", libc::SYS_linkat),
     ("symlinkat", libc::SYS_symlinkat),
     ("mknodat", libc::SYS_mknodat),
-    ("mkdirat", libc::SYS_mkdirat),
     ("setxattr", libc::SYS_setxattr),
     ("quotactl", libc::SYS_quotactl),
     ("fanotify_init", libc::SYS_fanotify_init),
