@@ -39,8 +39,8 @@ pub enum Command {
     Run(Box<RunArgs>),
     /// Say what declared policy leaves open, workload by workload, without looking at traffic
     ///
-    /// Needs no privileges. Ends with status 2 when something of --fail-on or worse was found, 1 when a
-    /// manifest could not be read.
+    /// Needs no privileges. Ends with status 0; with --fail-on 2 when something as bad or worse was found, else
+    /// 1 when an object could not be read.
     Audit(Box<AuditArgs>),
     /// Say what holds for a pod and its ports, who is expected there, and which object decided each
     Explain(ExplainArgs),
