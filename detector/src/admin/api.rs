@@ -18,7 +18,13 @@ use super::{
     readiness::ReadinessError,
     reply::{Reply, busy, json, not_allowed, refusal, text},
 };
-use crate::{findings::evaluate, flows::Timestamp, outputs::api::Page, policy::PolicyView};
+use crate::{
+    cluster::kubernetes::Health,
+    findings::evaluate,
+    flows::Timestamp,
+    outputs::api::{NodeFacts, Page},
+    policy::PolicyView,
+};
 
 /// How long a request waits for its turn.
 const TURN: Duration = Duration::from_secs(5);
@@ -126,6 +132,22 @@ impl Pages {
             Ok(()) => text(StatusCode::OK, self.sources.log.current() + "\n"),
             Err(error) => refusal(StatusCode::BAD_REQUEST, &format!("{filter:?}: {error}")),
         }
+    }
+
+    pub(super) fn node_answer(&self) -> serde_json::Result<Vec<u8>> {
+        let Sources { readiness, store, coverage, .. } = &self.sources;
+        self.api.node(NodeFacts {
+            started: self.started,
+            observed_since: readiness.since(),
+            waiting_for: readiness.pending(),
+            pods: coverage.report(&store.read()),
+        })
+    }
+
+    pub(super) fn coverage_answer(&self) -> serde_json::Result<Vec<u8>> {
+        let Sources { store, coverage, watches, .. } = &self.sources;
+        let pods = coverage.report(&store.read());
+        self.api.coverage(&pods, watches.get().map(Health::snapshot).unwrap_or_default())
     }
 
     async fn body(self: Arc<Self>, resource: &str, query: Option<&str>) -> Result<Vec<u8>, Failure> {

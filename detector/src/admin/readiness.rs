@@ -5,21 +5,16 @@
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::pages::{Pages, Sources};
+use super::pages::Pages;
 use crate::{
     audit::Inventory,
     cluster::{
         Store,
-        kubernetes::Health,
         objects::{Object, Pod},
     },
     flows::{Flow, FlowId, Timestamp},
     migration::{self, Observation, Options, QUIET, Report},
-    outputs::{
-        api::{NodeFacts, Page},
-        migration::json,
-        observed,
-    },
+    outputs::{api::Page, migration::json, observed},
     policy::PolicyObject,
 };
 
@@ -74,22 +69,6 @@ impl Pages {
         shorten(&mut report);
         note_pods_elsewhere(&mut report, &elsewhere);
         Ok(json(&report, QUIET).into_bytes())
-    }
-
-    pub(super) fn node_answer(&self) -> serde_json::Result<Vec<u8>> {
-        let Sources { readiness, store, coverage, .. } = &self.sources;
-        self.api.node(NodeFacts {
-            started: self.started,
-            observed_since: readiness.since(),
-            waiting_for: readiness.pending(),
-            pods: coverage.report(&store.read()),
-        })
-    }
-
-    pub(super) fn coverage_answer(&self) -> serde_json::Result<Vec<u8>> {
-        let Sources { store, coverage, watches, .. } = &self.sources;
-        let pods = coverage.report(&store.read());
-        self.api.coverage(&pods, watches.get().map(Health::snapshot).unwrap_or_default())
     }
 }
 
