@@ -169,10 +169,24 @@ impl<'a> Daemon<'a> {
     ///
     /// The process is gone.
     pub fn resident(&self) -> Result<u64> {
+        self.memory("VmRSS:")
+    }
+
+    /// Memory that it has resident and that is no page of a file, in KiB: what a leak adds to. The pages of a
+    /// program without optimisation come in by the MiB when code runs for the first time.
+    ///
+    /// # Errors
+    ///
+    /// The process is gone.
+    pub fn anonymous(&self) -> Result<u64> {
+        self.memory("RssAnon:")
+    }
+
+    fn memory(&self, key: &str) -> Result<u64> {
         let status = fs::read_to_string(format!("/proc/{}/status", self.id())).context("read its status")?;
-        let line = status.lines().find_map(|line| line.strip_prefix("VmRSS:"));
+        let line = status.lines().find_map(|line| line.strip_prefix(key));
         let number = line.and_then(|line| line.split_whitespace().next()?.parse().ok());
-        number.context("its status says nothing of its memory")
+        number.with_context(|| format!("its status has no {key}"))
     }
 
     /// The metrics, to be summed.

@@ -25,8 +25,8 @@ const GROWTH: u64 = 64 * 1024;
 
 #[track_caller]
 fn assert_bounded(daemon: &Daemon<'_>, before: u64) {
-    let after = daemon.resident().unwrap();
-    println!("resident: {before} KiB before, {after} KiB after");
+    let after = daemon.anonymous().unwrap();
+    println!("memory: {before} KiB before, {after} KiB after");
     assert!(after.saturating_sub(before) < GROWTH, "{before} KiB grew to {after} KiB");
 }
 
@@ -36,7 +36,7 @@ fn flood_of_syns(budget: &str) {
     let rig = Rig::new();
     {
         let mut daemon = rig.daemon(&["--max-flows", "1024", "--flow-idle", "1", "--scan-budget", budget]);
-        let before = daemon.resident().unwrap();
+        let before = daemon.anonymous().unwrap();
         rig.syns(SYNS);
         let scrape = daemon.scrape().unwrap();
         let [opened, refused, full] =
@@ -78,7 +78,7 @@ fn a_consumer_that_stood_still_for_ten_seconds_has_every_connection_after_all() 
     }
     let rig = Rig::new();
     let mut daemon = rig.daemon(&["--scan-budget", "100"]);
-    let before = daemon.resident().unwrap();
+    let before = daemon.anonymous().unwrap();
     let since = Instant::now();
     daemon.signal(Signal::SIGSTOP).unwrap();
     rig.connections(CLIENTS);
@@ -105,7 +105,7 @@ fn connections_that_find_the_edge_map_full_are_counted_one_by_one() {
     }
     let rig = Rig::new();
     let mut daemon = rig.daemon(&["--max-edges", "256", "--flow-idle", "2", "--scan-budget", "100"]);
-    let before = daemon.resident().unwrap();
+    let before = daemon.anonymous().unwrap();
     rig.connections(CLIENTS);
     let clients = u64::from(CLIENTS);
     let all = |connections: u64, lost: u64| connections + lost == clients;
@@ -129,7 +129,7 @@ fn lines_that_nobody_reads_are_lost_and_counted_and_detection_goes_on() {
     }
     let rig = Rig::new();
     let mut daemon = rig.daemon(&["--log-flows", "--scan-budget", "100"]);
-    let before = daemon.resident().unwrap();
+    let before = daemon.anonymous().unwrap();
     daemon.hold_output(true);
     rig.connections(CLIENTS);
     let clients = u64::from(CLIENTS);
@@ -159,7 +159,7 @@ fn scrapes_in_a_storm_and_clients_that_never_read_leave_room_for_others() {
     let rig = Rig::new();
     let mut daemon = rig.daemon(&[]);
     rig.connections(500);
-    let before = daemon.resident().unwrap();
+    let before = daemon.anonymous().unwrap();
     let connect = || rig.node.netns().run(|| Ok(TcpStream::connect(daemon::ADMIN)?)).unwrap();
     let request = format!("GET /metrics HTTP/1.1\r\nHost: {}\r\n\r\n", daemon::ADMIN);
     // Held open until the end, with more answers due than a socket holds.
