@@ -87,7 +87,7 @@ impl Rig {
 
     #[track_caller]
     pub(crate) fn eventually(&self, what: &str, condition: impl Fn() -> bool) {
-        let waited = wait::until(what, Duration::from_secs(10), || Ok(condition().then_some(())));
+        let waited = wait::until(what, Duration::from_secs(30), || Ok(condition().then_some(())));
         if waited.is_err() {
             panic!("never: {what}; {:#?}", self.health.snapshot());
         }
