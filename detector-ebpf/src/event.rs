@@ -113,14 +113,7 @@ impl HelloEvent {
     ///
     /// The record has another length or another version than this build writes.
     pub fn parse(record: &[u8]) -> Result<Self, DecodeError> {
-        let bytes: &[u8; Self::SIZE] =
-            record.try_into().map_err(|_short_or_long| DecodeError::Length(record.len()))?;
-        let mut reader = Reader { bytes, at: 0 };
-        let [version] = reader.take();
-        if version != Event::VERSION {
-            return Err(DecodeError::Version(version));
-        }
-        let [kind] = reader.take();
+        let (mut reader, version, kind) = Reader::open(record, Self::SIZE)?;
         Ok(Self {
             version,
             kind,
@@ -153,14 +146,7 @@ impl Event {
     ///
     /// The record has another length or another version than this build writes.
     pub fn parse(record: &[u8]) -> Result<Self, DecodeError> {
-        let bytes: &[u8; Self::SIZE] =
-            record.try_into().map_err(|_short_or_long| DecodeError::Length(record.len()))?;
-        let mut reader = Reader { bytes, at: 0 };
-        let [version] = reader.take();
-        if version != Self::VERSION {
-            return Err(DecodeError::Version(version));
-        }
-        let [kind] = reader.take();
+        let (mut reader, version, kind) = Reader::open(record, Self::SIZE)?;
         let _pad = reader.take();
         Ok(Self {
             version,
@@ -187,7 +173,20 @@ struct Reader<'a> {
     at: usize,
 }
 
-impl Reader<'_> {
+impl<'a> Reader<'a> {
+    /// Begins a record of `size` bytes: what is behind its version and kind, and these two.
+    fn open(record: &'a [u8], size: usize) -> Result<(Self, u8, u8), DecodeError> {
+        if record.len() != size {
+            return Err(DecodeError::Length(record.len()));
+        }
+        let mut reader = Self { bytes: record, at: 0 };
+        let [version, kind] = reader.take();
+        if version != Event::VERSION {
+            return Err(DecodeError::Version(version));
+        }
+        Ok((reader, version, kind))
+    }
+
     fn key(&mut self) -> EdgeKey {
         EdgeKey {
             client: self.take(),

@@ -1,5 +1,7 @@
 //! Events and reports in Kubernetes, and what becomes of them when the API misbehaves.
 
+#[path = "kubernetes/log.rs"]
+mod log;
 #[path = "announce/rig.rs"]
 mod rig;
 
@@ -8,8 +10,9 @@ use std::{thread, time::Duration};
 use detector_tests::apiserver::{Fault, Match, Verb};
 use serde_json::{Value, json};
 
-use self::rig::{
-    ELSEWHERE, EVENTS, OPEN_REPORTS, REPORTS, Rig, TOOLS, logged, now, open_reports, policy_reports, server,
+use self::{
+    log::logged,
+    rig::{ELSEWHERE, EVENTS, OPEN_REPORTS, REPORTS, Rig, TOOLS, now, open_reports, policy_reports, server},
 };
 
 const WRITTEN: &str = "plainsight_kubernetes_writes_total{kind=\"event\"}";

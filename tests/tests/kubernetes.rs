@@ -1,5 +1,7 @@
 //! Identities from the Kubernetes API, and what becomes of them when the API misbehaves.
 
+#[path = "kubernetes/log.rs"]
+mod log;
 #[path = "kubernetes/rig.rs"]
 mod rig;
 
@@ -15,7 +17,10 @@ use detector::cluster::{
 use detector_tests::apiserver::{ApiServer, Fault, Match, Resource, Tls, Verb};
 use serde_json::{Value, json};
 
-use self::rig::{Rig, TIMING, logged, pod, server, write};
+use self::{
+    log::logged,
+    rig::{Rig, TIMING, pod, server, write},
+};
 
 #[test]
 fn all_is_told_by_streaming_lists_where_the_server_has_them() {

@@ -2,12 +2,7 @@
 
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what fails here fails the test")]
 
-use std::{
-    io::{self, Write},
-    net::Ipv4Addr,
-    sync::{Mutex, OnceLock, PoisonError},
-    time::Duration,
-};
+use std::{net::Ipv4Addr, time::Duration};
 
 use detector::{
     app::announce::{Announcer, Kinds, Pace},
@@ -83,7 +78,7 @@ pub(crate) fn now() -> u64 {
 
 impl Rig {
     pub(crate) fn new(server: ApiServer) -> Self {
-        capture_log();
+        crate::log::capture_log();
         let folder = TempDir::new().unwrap();
         let path = Some(server.kubeconfig(folder.path()).unwrap());
         let access = Access::Kubeconfig { path, context: None };
@@ -207,36 +202,3 @@ status: { phase: Running, podIPs: [{ ip: 10.244.0.4 }] }
 pub(crate) const TOOLS: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 3);
 /// A pod of another node.
 pub(crate) const ELSEWHERE: Ipv4Addr = Ipv4Addr::new(10, 244, 0, 4);
-
-static LOG: OnceLock<Mutex<Vec<u8>>> = OnceLock::new();
-
-struct Log;
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let log = LOG.get_or_init(Mutex::default);
-        log.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn capture_log() {
-    static ONCE: OnceLock<()> = OnceLock::new();
-    ONCE.get_or_init(|| {
-        tracing_subscriber::fmt()
-            .with_env_filter("info,kube_client=off")
-            .with_ansi(false)
-            .with_writer(|| Log)
-            .init();
-    });
-}
-
-/// Lines of the log, of all tests so far, that have `text` in them.
-pub(crate) fn logged(text: &str) -> usize {
-    let log = LOG.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner).clone();
-    String::from_utf8_lossy(&log).lines().filter(|line| line.contains(text)).count()
-}

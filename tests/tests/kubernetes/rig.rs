@@ -3,9 +3,7 @@
 #![expect(clippy::unwrap_used, reason = "helpers of tests: what fails here fails the test")]
 
 use std::{
-    io::{self, Write},
     path::{Path, PathBuf},
-    sync::{Mutex, OnceLock, PoisonError},
     time::Duration,
 };
 
@@ -55,7 +53,7 @@ impl Rig {
 
     /// [`Self::watch`] with other waits.
     pub(crate) fn watch_timed(server: ApiServer, timing: Timing) -> Self {
-        capture_log();
+        crate::log::capture_log();
         // Bookmarks are what a quiet watch is known to be alive by.
         server.bookmark_every(Duration::from_millis(300));
         let folder = TempDir::new().unwrap();
@@ -161,37 +159,4 @@ pub(crate) fn server() -> ApiServer {
 
 pub(crate) fn write(path: &Path, text: &str) {
     std::fs::write(path, text).unwrap();
-}
-
-static LOG: OnceLock<Mutex<Vec<u8>>> = OnceLock::new();
-
-struct Log;
-
-impl Write for Log {
-    fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
-        let log = LOG.get_or_init(Mutex::default);
-        log.lock().unwrap_or_else(PoisonError::into_inner).extend_from_slice(bytes);
-        Ok(bytes.len())
-    }
-
-    fn flush(&mut self) -> io::Result<()> {
-        Ok(())
-    }
-}
-
-fn capture_log() {
-    static ONCE: OnceLock<()> = OnceLock::new();
-    ONCE.get_or_init(|| {
-        tracing_subscriber::fmt()
-            .with_env_filter("info,kube_client=off")
-            .with_ansi(false)
-            .with_writer(|| Log)
-            .init();
-    });
-}
-
-/// Lines of the log, of all tests so far, that have `text` in them.
-pub(crate) fn logged(text: &str) -> usize {
-    let log = LOG.get_or_init(Mutex::default).lock().unwrap_or_else(PoisonError::into_inner).clone();
-    String::from_utf8_lossy(&log).lines().filter(|line| line.contains(text)).count()
 }
