@@ -2,7 +2,7 @@
 
 #![expect(clippy::indexing_slicing, reason = "members of JSON objects are set by name, which cannot fail")]
 
-use std::{convert::Infallible, io, sync::Arc};
+use std::{convert::Infallible, io, ops::Range, sync::Arc};
 
 use bytes::Bytes;
 use futures::stream::StreamExt as _;
@@ -12,7 +12,8 @@ use hyper::{
     body::{Frame, Incoming},
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, RETRY_AFTER},
 };
-use serde_json::{Map, Value, json};
+use serde::{Serialize, Serializer, ser::SerializeMap as _};
+use serde_json::{Value, json};
 
 use super::{
     Shared, State,
@@ -71,9 +72,10 @@ pub(super) async fn answer(
     if let Verb::Watch = verb {
         return watch(&shared, resource, wanted, ending);
     }
-    let response = read(&mut shared.state(), &resource, &wanted);
-    let response = match response {
-        Ok(value) => whole(200, "application/json", value.to_string()),
+    let found = read(&mut shared.state(), &resource, &wanted);
+    // What is written is written without the lock: a page has megabytes.
+    let response = match found {
+        Ok(found) => whole(200, "application/json", found.body(&resource, &wanted)?),
         Err(refusal) => *refusal,
     };
     let bytes = hyper::body::Body::size_hint(response.body()).exact().unwrap_or_default();
@@ -127,8 +129,49 @@ pub(super) async fn fail(
     })
 }
 
+/// What a request has found.
+enum Found {
+    Object(Arc<Stored>),
+    Page(Page),
+}
+
+/// A list as it is answered.
+#[derive(Serialize)]
+#[serde(rename_all = "camelCase")]
+struct List<'a> {
+    kind: &'a str,
+    api_version: &'a str,
+    metadata: Value,
+    items: Vec<Shaped<'a>>,
+}
+
+impl Found {
+    fn body(&self, resource: &Resource, wanted: &Wanted) -> Result<String, io::Error> {
+        let page = match self {
+            Self::Object(object) => {
+                return Ok(serde_json::to_string(&Shaped { object, resource, wanted, named: true })?);
+            }
+            Self::Page(page) => page,
+        };
+        let mut metadata = json!({ "resourceVersion": page.version.to_string() });
+        if let Some(token) = &page.token {
+            metadata["continue"] = json!(token);
+            metadata["remainingItemCount"] = json!(page.remaining());
+        }
+        let (kind, api_version) = if wanted.metadata_only {
+            ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned())
+        } else {
+            (format!("{}List", resource.kind), resource.api_version(&wanted.version))
+        };
+        let named = wanted.metadata_only || resource.is_custom();
+        let items = page.objects().iter().map(|object| Shaped { object, resource, wanted, named });
+        let list = List { kind: &kind, api_version: &api_version, metadata, items: items.collect() };
+        Ok(serde_json::to_string(&list)?)
+    }
+}
+
 /// One object, or a list.
-fn read(state: &mut State, resource: &Resource, wanted: &Wanted) -> Result<Value, Box<Response<Body>>> {
+fn read(state: &mut State, resource: &Resource, wanted: &Wanted) -> Result<Found, Box<Response<Body>>> {
     let now = state.objects.version();
     let Some(collection) = state.objects.collection(&resource.full_name()) else {
         return Err(not_found().into());
@@ -136,7 +179,7 @@ fn read(state: &mut State, resource: &Resource, wanted: &Wanted) -> Result<Value
     if let Some(name) = &wanted.name {
         let key = (wanted.namespace.clone().unwrap_or_default(), name.clone());
         return match collection.objects.get(&key) {
-            Some(object) => Ok(shape(object, resource, wanted, true)),
+            Some(object) => Ok(Found::Object(Arc::clone(object))),
             None => {
                 let details = json!({ "name": name, "kind": resource.plural });
                 let message = format!("{} {name:?} not found", resource.full_name());
@@ -150,27 +193,26 @@ fn read(state: &mut State, resource: &Resource, wanted: &Wanted) -> Result<Value
                        this response to retrieve the remainder of the results.";
         return Err(refuse(410, "Expired", message, &json!({}), None).into());
     };
-    let mut metadata = json!({ "resourceVersion": page.version.to_string() });
-    if let Some(token) = page.token {
-        metadata["continue"] = json!(token);
-        metadata["remainingItemCount"] = json!(page.remaining);
-    }
-    let (kind, api_version) = if wanted.metadata_only {
-        ("PartialObjectMetadataList".to_owned(), "meta.k8s.io/v1".to_owned())
-    } else {
-        (format!("{}List", resource.kind), resource.api_version(&wanted.version))
-    };
-    let named = wanted.metadata_only || resource.is_custom();
-    let items: Vec<Value> =
-        page.objects.iter().map(|object| shape(object, resource, wanted, named)).collect();
-    Ok(json!({ "kind": kind, "apiVersion": api_version, "metadata": metadata, "items": items }))
+    Ok(Found::Page(page))
 }
 
+/// A part of what was there at a version. The whole is shared by all pages of a list, so a page costs its own
+/// objects, however many there are.
 struct Page {
     version: u64,
-    objects: Vec<Arc<Stored>>,
+    all: Arc<[Arc<Stored>]>,
+    part: Range<usize>,
     token: Option<String>,
-    remaining: usize,
+}
+
+impl Page {
+    fn objects(&self) -> &[Arc<Stored>] {
+        self.all.get(self.part.clone()).unwrap_or_default()
+    }
+
+    fn remaining(&self) -> usize {
+        self.all.len() - self.part.end
+    }
 }
 
 /// The objects of a page; `None` where the list that it continues is forgotten.
@@ -181,8 +223,8 @@ fn page(collection: &mut Collection, wanted: &Wanted, now: u64) -> Option<Page> 
         })?,
         None => (now, 0),
     };
-    let objects: Vec<Arc<Stored>> = match &wanted.token {
-        Some(_) => collection.snapshots.get(&version)?.clone(),
+    let all: Arc<[Arc<Stored>]> = match &wanted.token {
+        Some(_) => Arc::clone(collection.snapshots.get(&version)?),
         None => collection.objects.values().filter(|object| wanted.selects(object)).cloned().collect(),
     };
     // A list from the cache (`resourceVersion=0`) comes whole whatever its limit.
@@ -190,35 +232,43 @@ fn page(collection: &mut Collection, wanted: &Wanted, now: u64) -> Option<Page> 
         Some("0") => None,
         _ => wanted.limit,
     };
-    let end = limit.map_or(objects.len(), |limit| objects.len().min(start + limit));
-    let remaining = objects.len() - end;
-    let token = (remaining > 0).then(|| format!("{version}.{end}"));
-    let page = objects.get(start..end).unwrap_or_default().to_vec();
+    let end = limit.map_or(all.len(), |limit| all.len().min(start + limit));
+    let token = (end < all.len()).then(|| format!("{version}.{end}"));
     match token {
-        Some(_) => drop(collection.snapshots.entry(version).or_insert(objects)),
+        Some(_) => drop(collection.snapshots.insert(version, Arc::clone(&all))),
         None => drop(collection.snapshots.remove(&version)),
     }
-    Some(Page { version, objects: page, token, remaining })
+    Some(Page { version, all, part: start..end, token })
 }
 
-/// An object as this client asked for it.
-pub(super) fn shape(object: &Stored, resource: &Resource, wanted: &Wanted, named: bool) -> Value {
-    let mut out = Map::new();
-    if wanted.metadata_only {
-        out.insert("kind".to_owned(), json!("PartialObjectMetadata"));
-        out.insert("apiVersion".to_owned(), json!("meta.k8s.io/v1"));
-        out.insert("metadata".to_owned(), object.value.get("metadata").cloned().unwrap_or_default());
-        return Value::Object(out);
+/// An object as this client asked for it, written from where it lies.
+pub(super) struct Shaped<'a> {
+    pub(super) object: &'a Stored,
+    pub(super) resource: &'a Resource,
+    pub(super) wanted: &'a Wanted,
+    /// Whether it says its kind.
+    pub(super) named: bool,
+}
+
+impl Serialize for Shaped<'_> {
+    fn serialize<S: Serializer>(&self, serializer: S) -> Result<S::Ok, S::Error> {
+        let Self { object, resource, wanted, named } = *self;
+        let mut out = serializer.serialize_map(None)?;
+        if wanted.metadata_only {
+            out.serialize_entry("kind", "PartialObjectMetadata")?;
+            out.serialize_entry("apiVersion", "meta.k8s.io/v1")?;
+            out.serialize_entry("metadata", &object.value.get("metadata"))?;
+            return out.end();
+        }
+        if named {
+            out.serialize_entry("kind", &resource.kind)?;
+            out.serialize_entry("apiVersion", &resource.api_version(&wanted.version))?;
+        }
+        for (key, value) in object.value.iter().filter(|(key, _)| *key != "kind" && *key != "apiVersion") {
+            out.serialize_entry(key, value)?;
+        }
+        out.end()
     }
-    out.clone_from(&object.value);
-    if named {
-        out.insert("kind".to_owned(), json!(resource.kind));
-        out.insert("apiVersion".to_owned(), json!(resource.api_version(&wanted.version)));
-    } else {
-        out.remove("kind");
-        out.remove("apiVersion");
-    }
-    Value::Object(out)
 }
 
 fn watch(
@@ -386,4 +436,37 @@ pub(super) fn whole(code: u16, content_type: &'static str, body: String) -> Resp
     *response.status_mut() = hyper::StatusCode::from_u16(code).unwrap_or_default();
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static(content_type));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use std::sync::Arc;
+
+    use serde_json::json;
+
+    use super::{super::objects::Objects, Wanted, page};
+
+    #[test]
+    fn all_pages_of_a_list_share_what_was_there() {
+        let mut objects = Objects::default();
+        let node = |number: u32| json!({"apiVersion": "v1", "kind": "Node", "metadata": {"name": format!("n{number}")}});
+        for number in 0..5 {
+            objects.apply(node(number));
+        }
+        let (mut wanted, mut sizes, mut before) =
+            (Wanted { limit: Some(2), ..Wanted::default() }, vec![], None);
+        loop {
+            let now = objects.version();
+            let page = page(objects.collection("nodes").unwrap(), &wanted, now).unwrap();
+            sizes.push((page.objects().len(), page.remaining()));
+            // Not copied: a list of many pages is read in time that grows with what it sends.
+            assert!(before.is_none_or(|before| Arc::ptr_eq(&before, &page.all)));
+            before = Some(page.all);
+            let Some(token) = page.token else { break };
+            wanted.token = Some(token);
+            objects.apply(node(9));
+        }
+        assert_eq!(sizes, [(2, 3), (2, 1), (1, 0)]);
+        assert!(objects.collection("nodes").unwrap().snapshots.is_empty());
+    }
 }

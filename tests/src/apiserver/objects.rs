@@ -5,7 +5,7 @@
 #![expect(clippy::indexing_slicing, reason = "members of JSON objects are set by name, which cannot fail")]
 
 use std::{
-    collections::{BTreeMap, HashMap, VecDeque},
+    collections::{BTreeMap, BTreeSet, HashMap, VecDeque},
     sync::Arc,
 };
 
@@ -78,7 +78,7 @@ pub(super) struct Collection {
     pub(super) objects: BTreeMap<(String, String), Arc<Stored>>,
     pub(super) history: VecDeque<Change>,
     /// What was there at a version at which a list began that is read in pages.
-    pub(super) snapshots: HashMap<u64, Vec<Arc<Stored>>>,
+    pub(super) snapshots: HashMap<u64, Arc<[Arc<Stored>]>>,
 }
 
 #[derive(Debug)]
@@ -87,11 +87,21 @@ pub(super) struct Objects {
     /// Versions before this are forgotten.
     compacted: u64,
     collections: BTreeMap<String, Collection>,
+    /// Objects by the uid of each of their owners: resource, namespace, name. An entry may outlive its object.
+    owned: HashMap<String, BTreeSet<(String, String, String)>>,
+}
+
+/// The uids of the owners of an object.
+fn owners(object: &Map<String, Value>) -> Vec<&str> {
+    let owners = object.get("metadata").and_then(|metadata| metadata.get("ownerReferences"));
+    let owners = owners.and_then(Value::as_array).into_iter().flatten();
+    owners.map(|owner| owner.get("uid").and_then(Value::as_str).unwrap_or_default()).collect()
 }
 
 impl Default for Objects {
     fn default() -> Self {
-        let mut objects = Self { version: 400, compacted: 0, collections: BTreeMap::new() };
+        let mut objects =
+            Self { version: 400, compacted: 0, collections: BTreeMap::new(), owned: HashMap::new() };
         for (group, version, kind, plural, namespaced) in [
             ("", "v1", "ConfigMap", "configmaps", true),
             ("", "v1", "Namespace", "namespaces", false),
@@ -200,6 +210,10 @@ impl Objects {
         }
         let verb = if old.is_some() { "MODIFIED" } else { "ADDED" };
         let stored = Arc::new(Stored { namespace: namespace.clone(), name: name.clone(), value });
+        for owner in owners(&stored.value) {
+            let key = (collection.resource.full_name(), namespace.clone(), name.clone());
+            self.owned.entry(owner.to_owned()).or_default().insert(key);
+        }
         collection.objects.insert((namespace, name), Arc::clone(&stored));
         collection.history.push_back(Change { version, verb, object: stored });
     }
@@ -218,28 +232,25 @@ impl Objects {
         }
         let object = Arc::new(Stored { namespace: gone.namespace.clone(), name: gone.name.clone(), value });
         collection.history.push_back(Change { version, verb: "DELETED", object });
-        self.collect_garbage(&gone.value["metadata"]["uid"]);
+        if let Some(uid) = gone.value["metadata"]["uid"].as_str() {
+            self.collect_garbage(uid);
+        }
         true
     }
 
     /// Deletes what the owner that is gone has owned, as the controller of the real cluster does in the background.
-    fn collect_garbage(&mut self, uid: &Value) {
-        let owned: Vec<(String, String, String)> = self
-            .collections
-            .iter()
-            .flat_map(|(resource, found)| {
-                found.objects.keys().zip(found.objects.values()).map(move |pair| (resource, pair))
-            })
-            .filter(|(_, (_, object))| {
-                let owners =
-                    object.value.get("metadata").and_then(|metadata| metadata.get("ownerReferences"));
-                let owners = owners.and_then(Value::as_array).map_or(&[][..], Vec::as_slice);
-                !owners.is_empty() && owners.iter().all(|owner| owner["uid"] == *uid)
-            })
-            .map(|(resource, ((namespace, name), _))| (resource.clone(), namespace.clone(), name.clone()))
-            .collect();
-        for (resource, namespace, name) in owned {
-            self.delete(&resource, &namespace, &name);
+    fn collect_garbage(&mut self, uid: &str) {
+        for (resource, namespace, name) in self.owned.remove(uid).unwrap_or_default() {
+            let found = self.collections.get(&resource);
+            let object = found.and_then(|found| found.objects.get(&(namespace.clone(), name.clone())));
+            // It may be gone, have lost this owner since, or have another one.
+            let orphan = object.is_some_and(|object| {
+                let owners = owners(&object.value);
+                !owners.is_empty() && owners.iter().all(|owner| *owner == uid)
+            });
+            if orphan {
+                self.delete(&resource, &namespace, &name);
+            }
         }
     }
 }

@@ -6,10 +6,18 @@ use std::{collections::VecDeque, io, sync::Arc, time::Duration};
 
 use bytes::Bytes;
 use futures::{Stream, stream};
-use serde_json::{Value, json};
+use serde::Serialize;
+use serde_json::json;
 use tokio::{sync::watch as signal, time::Instant};
 
-use super::{Shared, answer, count::Open, fault::Fault, objects::Resource, request::Wanted};
+use super::{
+    Shared,
+    answer::{self, Shaped},
+    count::Open,
+    fault::Fault,
+    objects::{Resource, Stored},
+    request::Wanted,
+};
 
 const HALF_A_LINE: &[u8] = b"{\"type\":\"MODIFIED\",\"object\":{\"ki";
 
@@ -98,8 +106,7 @@ impl Watch {
                     .cloned()
                     .collect();
                 for object in objects {
-                    let value = answer::shape(&object, &self.resource, &self.wanted, true);
-                    self.push("ADDED", &value);
+                    self.push_object("ADDED", &object);
                 }
                 self.at = now;
                 if initial {
@@ -160,15 +167,20 @@ impl Watch {
         let changes: Vec<_> = collection.history.range(first..).cloned().collect();
         for change in changes {
             if self.wanted.selects(&change.object) {
-                let value = answer::shape(&change.object, &self.resource, &self.wanted, true);
-                self.push(change.verb, &value);
+                self.push_object(change.verb, &change.object);
             }
         }
         self.at = self.at.max(now);
     }
 
-    fn push(&mut self, kind: &str, object: &Value) {
-        self.lines.push_back(Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n")));
+    fn push(&mut self, kind: &str, object: &impl Serialize) {
+        self.lines.push_back(line(kind, object));
+    }
+
+    fn push_object(&mut self, kind: &str, object: &Stored) {
+        let Self { resource, wanted, .. } = &*self;
+        let line = line(kind, &Shaped { object, resource, wanted, named: true });
+        self.lines.push_back(line);
     }
 
     fn push_bookmark(&mut self, ends_initial: bool) {
@@ -190,6 +202,12 @@ impl Watch {
         self.push("ERROR", &status);
         self.over = true;
     }
+}
+
+fn line(kind: &str, object: &impl Serialize) -> Bytes {
+    // JSON with text for keys: it can always be written.
+    let object = serde_json::to_string(object).unwrap_or_default();
+    Bytes::from(format!("{{\"type\":\"{kind}\",\"object\":{object}}}\n"))
 }
 
 async fn sleep_until(at: Option<Instant>) {
