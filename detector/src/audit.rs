@@ -75,23 +75,12 @@ pub struct Report {
 /// Looks at everything that is declared.
 #[must_use]
 pub fn audit(inventory: &Inventory, options: &Options) -> Report {
-    let mut found = Vec::new();
+    let mut of_pods = Vec::new();
     for member in inventory.members() {
-        workloads::check(inventory, member, options.now, &mut found);
+        workloads::check(inventory, member, options.now, &mut of_pods);
     }
-    rules::check(inventory, options.now, &mut found);
-    // Pods of a workload say the same, most of the time.
-    let mut unique: BTreeMap<(Subject, FindingId, Option<String>), Posture> = BTreeMap::new();
-    for posture in found {
-        let key = (posture.subject.clone(), posture.id, posture.decided_by.clone());
-        match unique.get_mut(&key) {
-            Some(known) if known.severity >= posture.severity => {}
-            _ => {
-                unique.insert(key, posture);
-            }
-        }
-    }
-    let mut findings: Vec<Posture> = unique.into_values().collect();
+    let mut findings = once(inventory, of_pods);
+    rules::check(inventory, options.now, &mut findings);
     findings.sort_by(|a, b| {
         let order = |posture: &Posture| (!posture.mcp, std::cmp::Reverse(posture.severity));
         (order(a), &a.subject, a.id.as_str(), &a.decided_by).cmp(&(
@@ -112,6 +101,48 @@ pub fn audit(inventory: &Inventory, options: &Options) -> Report {
             .collect::<std::collections::BTreeSet<_>>()
             .len(),
     }
+}
+
+/// What is found of a pod.
+struct OfPod {
+    posture: Posture,
+    /// What decided it, as all pods of the workload have it: a pod's own field without the pod's name.
+    decided_by: Option<String>,
+    /// Whether that is a pod's own field.
+    by_pod: bool,
+}
+
+/// What pods of one workload have in common, once, with how many of them it is so.
+fn once(inventory: &Inventory, found: Vec<OfPod>) -> Vec<Posture> {
+    let mut unique: BTreeMap<_, (OfPod, usize)> = BTreeMap::new();
+    for of in found {
+        let key = (of.posture.subject.clone(), of.posture.id, of.decided_by.clone());
+        match unique.get_mut(&key) {
+            Some((known, count)) => {
+                *count += 1;
+                if known.posture.severity < of.posture.severity {
+                    *known = of;
+                }
+            }
+            None => {
+                unique.insert(key, (of, 1));
+            }
+        }
+    }
+    let mut pods: BTreeMap<(&str, &str, &str), usize> = BTreeMap::new();
+    for Member { pod, .. } in inventory.members() {
+        let workload = (&*pod.name.namespace, pod.workload.kind.as_str(), &*pod.workload.name);
+        *pods.entry(workload).or_insert(0) += 1;
+    }
+    let told = unique.into_values().map(|(OfPod { mut posture, by_pod, .. }, count)| {
+        let Subject { namespace, kind, name, .. } = &posture.subject;
+        let all = pods.get(&(namespace.as_str(), kind.as_str(), name.as_str())).copied().unwrap_or(count);
+        if all > 1 && (by_pod || count < all) {
+            posture.why.push_str(&format!(" ({count} of its {all} pods)"));
+        }
+        posture
+    });
+    told.collect()
 }
 
 impl Report {

@@ -134,7 +134,8 @@ pub fn is_plaintext_traffic(flow: &Flow) -> bool {
 }
 
 /// A kubelet's probe. The `User-Agent` alone proves nothing, for anybody can send it: it must come from a
-/// node as well, or from the address that Istio's ambient mode gives to the kubelet.
+/// node as well, or from the address that Istio's ambient mode gives to the kubelet (cni/pkg/iptables/iptables.go,
+/// where it is the source that probes are translated to).
 fn is_probe(flow: &Flow) -> bool {
     const AMBIENT: [std::net::IpAddr; 2] = [
         std::net::IpAddr::V4(std::net::Ipv4Addr::new(169, 254, 7, 127)),
@@ -167,6 +168,8 @@ fn is_risky(flow: &Flow) -> bool {
     flow.protocol == Protocol::Mcp || flow.credentials()
 }
 
+#[cfg(test)]
+mod binding;
 #[cfg(test)]
 mod bystanders;
 #[cfg(test)]

@@ -231,6 +231,14 @@ impl Workload<'_> {
             notes.insert(0, format!("observed for only {} of {}", span(time), span(self.options.quiet)));
         }
         self.overdue(whole.as_ref(), &mut notes);
+        if self.members.iter().any(|member| member.mcp || member.intended.is_some()) {
+            notes.extend(policy.unbound(pod, 0).map(|unbound| {
+                format!(
+                    "STRICT is declared for the whole mesh by {}, and does not bind it",
+                    unbound.decided_by
+                )
+            }));
+        }
         let next = next::step(self.inventory, first, answer, &breaks);
         Some(Assessment {
             namespace: pod.name.namespace.to_string(),

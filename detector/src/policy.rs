@@ -17,7 +17,9 @@ mod set;
 
 pub use self::{
     decision::{Answer, Decider, Kind, ObjectKey, Ruling},
-    effective::{ClientTls, Declared, Dialled, PortMode, Sends, identity, is_proxy_port, is_tunnel_port},
+    effective::{
+        ClientTls, Declared, Dialled, PortMode, Sends, Unbound, identity, is_proxy_port, is_tunnel_port,
+    },
     pod::{MeshKind, PodMesh, PodParts},
     set::{PolicyObject, PolicySet},
 };
@@ -44,6 +46,8 @@ pub struct PolicyView {
     pub sources: Option<Arc<ExpectedSources>>,
     /// What holds for the server's port.
     pub mode: Option<PortMode>,
+    /// STRICT of the whole mesh that does not bind the server.
+    pub unbound: Option<Unbound>,
     /// The `PeerAuthentication` with a selector that counts for the server, where there is one.
     pub workload_policy: Option<Arc<istio::PeerAuthentication>>,
     /// What the client is expected to send.
@@ -72,9 +76,10 @@ pub struct Exception {
 impl Default for PolicyView {
     fn default() -> Self {
         Self {
-            source: Ruling::new(Answer::NoPolicy, Decider::Default("no policy applies")),
+            source: Ruling::new(Answer::NoPolicy, Decider::Default("nothing says who may call it")),
             sources: None,
             mode: None,
+            unbound: None,
             workload_policy: None,
             client: None,
             rule_host: None,
@@ -170,6 +175,7 @@ impl PolicyView {
             sources: sources(set, &source),
             source,
             mode: set.mode(server, port, Some(address)),
+            unbound: set.unbound(server, port),
             workload_policy: set.peer_authentication(server),
             server: set.server(server, port).map(|server| Arc::clone(&server.meta.name.name)),
             rule_host: told.as_ref().and_then(|told| match set.object(told.decided_by.object()?)? {

@@ -5,7 +5,7 @@ use std::collections::BTreeMap;
 use super::{Inventory, Member};
 use crate::{
     flows::Timestamp,
-    policy::{ObjectKey, PortMode, Ruling, identity},
+    policy::{ObjectKey, PortMode, Ruling, Unbound, identity},
 };
 
 /// A pod, explained.
@@ -28,6 +28,8 @@ pub struct PortView {
     pub port: u16,
     /// What holds for it.
     pub mode: Option<PortMode>,
+    /// STRICT of the whole mesh that does not bind the pod.
+    pub unbound: Option<Unbound>,
     /// What is said of each caller that there is.
     pub callers: Vec<CallerView>,
     /// What is said of a caller without an identity.
@@ -74,6 +76,7 @@ pub fn explain(
         .map(|port| PortView {
             port,
             mode: policy.mode(&member.pod, port, None),
+            unbound: policy.unbound(&member.pod, port),
             callers: callers
                 .values()
                 .map(|caller| CallerView {

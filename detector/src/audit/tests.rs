@@ -190,3 +190,30 @@ fn a_namespace_s_default_policy_of_linkerd_is_that_of_its_workloads() {
     assert!(audited("all-unauthenticated"));
     assert!(!audited("deny"));
 }
+
+#[test]
+fn what_pods_of_a_workload_share_is_told_once_with_their_number() {
+    let pod = |number: u8, container: &str| {
+        format!(
+            "apiVersion: v1\nkind: Pod\nmetadata: {{namespace: mcp, name: tools-{number}, labels: {{app: tools, security.istio.io/tlsMode: istio}}, annotations: {{sidecar.istio.io/status: '{{}}', traffic.sidecar.istio.io/excludeInboundPorts: '8080'}}, ownerReferences: [{{apiVersion: apps/v1, kind: StatefulSet, name: tools, controller: true}}]}}\nspec: {{serviceAccountName: tools, containers: [{{name: main, ports: [{{name: http, containerPort: 8080}}]}}, {{name: {container}}}]}}\n"
+        )
+    };
+    let service = "apiVersion: v1\nkind: Service\nmetadata: {namespace: mcp, name: tools}\nspec: {clusterIP: 10.96.0.9, selector: {app: tools}, ports: [{name: mcp, port: 80, targetPort: 8080}]}\n";
+    let all = [pod(0, "istio-proxy"), pod(1, "istio-proxy"), pod(2, "other")];
+    let found = report(&[&all[0], &all[1], &all[2], service]).findings;
+    let of = |id| -> Vec<&str> {
+        found.iter().filter(|posture| posture.id == id).map(|posture| posture.why.as_str()).collect()
+    };
+    for (id, words) in [
+        (PortsExcluded, "(2 of its 3 pods)"),
+        (NotMeshed, "(1 of its 3 pods)"),
+        (PermissiveMtls, "(2 of its 3 pods)"),
+    ] {
+        let [why] = of(id)[..] else { panic!("{}: {:?}", id.as_str(), of(id)) };
+        assert!(why.ends_with(words), "{}: {why}", id.as_str());
+    }
+    // What a policy says of all of them needs no number.
+    let found = report(&[&all[0], &all[1], service]).findings;
+    let permissive = found.iter().find(|posture| posture.id == PermissiveMtls).unwrap();
+    assert!(!permissive.why.contains("pods"), "{}", permissive.why);
+}

@@ -1,10 +1,10 @@
 //! Owns what is looked for in a workload.
 
-use super::{Inventory, Member, Posture, Subject};
+use super::{Inventory, Member, OfPod, Posture, Subject};
 use crate::{
     findings::{FindingId, Severity, posture as fix},
     flows::Timestamp,
-    policy::{Answer, Decider, Declared, MeshKind, PortMode, is_proxy_port, pod::Membership},
+    policy::{Answer, Decider, Declared, Kind, MeshKind, PortMode, Unbound, is_proxy_port, pod::Membership},
 };
 
 /// A severity for a workload of MCP, and for any other.
@@ -17,10 +17,10 @@ struct Look<'a> {
     inventory: &'a Inventory,
     member: &'a Member,
     now: Timestamp,
-    found: &'a mut Vec<Posture>,
+    found: &'a mut Vec<OfPod>,
 }
 
-pub(super) fn check(inventory: &Inventory, member: &Member, now: Timestamp, found: &mut Vec<Posture>) {
+pub(super) fn check(inventory: &Inventory, member: &Member, now: Timestamp, found: &mut Vec<OfPod>) {
     let mut look = Look { inventory, member, now, found };
     match &member.pod.proxy.membership {
         // What gateways and waypoints take is for their Gateways to say, whom they admit for targetRefs.
@@ -57,7 +57,7 @@ impl Look<'_> {
             Some(by) => (Severity::Info, format!("{why}; {} answers for it: {}", by.owner, by.reason)),
             None => (severity, why),
         };
-        self.found.push(Posture {
+        let posture = Posture {
             id,
             severity,
             subject: Subject {
@@ -70,22 +70,49 @@ impl Look<'_> {
             why,
             fix,
             decided_by: decided_by.map(ToString::to_string),
-        });
+        };
+        let by_pod = decided_by.is_some_and(|by| by.is(Kind::Pod));
+        let decided_by = match decided_by {
+            Some(Decider::Field { object, field }) if object.kind == Kind::Pod => Some(field.to_string()),
+            by => by.map(ToString::to_string),
+        };
+        self.found.push(OfPod { posture, decided_by, by_pod });
     }
 
     fn not_meshed(&mut self) {
-        let Member { pod, mcp, intended, .. } = self.member;
-        let severity = match (mcp, intended) {
-            (true, _) => Severity::High,
-            (false, Some(_)) => Severity::Medium,
-            (false, None) => return,
+        let Member { pod, mcp, intended, ports } = self.member;
+        let policy = self.inventory.policy();
+        // Of a port that nobody has, or of the first that is declared strict by itself.
+        let strict = [0]
+            .iter()
+            .chain(ports)
+            .find_map(|port| policy.mode(pod, *port, None).filter(|mode| mode.declared == Declared::Strict));
+        let severity = match (mcp, intended, &strict) {
+            (true, _, _) => Severity::High,
+            (false, Some(_), _) => Severity::Medium,
+            // Its namespace takes it to refuse plaintext; what listens nowhere takes none.
+            (false, None, Some(_)) if !ports.is_empty() => Severity::Medium,
+            (false, None, _) => return,
         };
         let field = if pod.host_network { "spec.hostNetwork" } else { "spec.containers: no mesh proxy" };
         let by = Decider::pod(&pod.name, field);
         let why = match intended {
             Some(_) => "it is meant to be in the mesh and has no proxy: it is older than the label, or its injection failed".to_owned(),
+            None if !mcp => "no mesh stands before it".to_owned(),
             None if self.inventory.has_mesh() => "it speaks MCP, and no mesh stands before it".to_owned(),
             None => "it speaks MCP, and there is no mesh: unless it serves TLS itself, what it says can be read".to_owned(),
+        };
+        let why = match (&strict, policy.unbound(pod, 0)) {
+            (Some(mode), _) => {
+                format!(
+                    "{why}; mTLS alone is declared for it by {}, and nothing enforces it",
+                    mode.decided_by
+                )
+            }
+            (None, Some(Unbound { decided_by, .. })) => {
+                format!("{why}; STRICT is declared for the whole mesh by {decided_by}, and does not bind it")
+            }
+            (None, None) => why,
         };
         self.add(FindingId::NotMeshed, severity, None, why, fix::mesh(pod, *intended), Some(&by));
     }
@@ -202,13 +229,15 @@ impl Look<'_> {
                 .inventory
                 .policy()
                 .mode(pod, *port, None)
-                .is_some_and(|mode| mode.declared == Declared::Strict);
-            let severity = match (*mcp && self.is_mcp_port(*port), strict) {
+                .filter(|mode| mode.declared == Declared::Strict);
+            let severity = match (*mcp && self.is_mcp_port(*port), strict.is_some()) {
                 (true, _) => Severity::High,
                 (false, true) => Severity::Medium,
                 (false, false) => Severity::Low,
             };
-            let but = if strict { ", though STRICT is declared" } else { "" };
+            let but = strict.map_or_else(String::new, |mode| {
+                format!(", though mTLS alone is declared by {}", mode.decided_by)
+            });
             let why = format!("its proxy leaves port {port} alone, so what comes there is not checked{but}");
             self.add(
                 FindingId::PortsExcluded,

@@ -49,6 +49,14 @@ pub(super) fn encrypt(flow: &Flow, policy: &PolicyView) -> String {
     }
     let namespace = scalar(&pod.name.namespace);
     match &policy.mode {
+        // The mesh declares it already, and this pod is outside.
+        None if policy.unbound.is_some() => inject(
+            pod,
+            &format!(
+                "{} is in no mesh, so what is declared for the mesh does not bind it. Put it there.",
+                pod.name
+            ),
+        ),
         Some(mode) if mode.mesh == Some(MeshKind::Linkerd) => format!(
             "# Admit peers of the mesh alone. First put its clients in the mesh, or they are cut off.\n\
              apiVersion: policy.linkerd.io/v1beta3\n\
@@ -152,9 +160,25 @@ pub(crate) fn ended(exception: &TrafficException) -> String {
     )
 }
 
+/// Namespaces whose pods Istio leaves alone whatever their labels say (pkg/kube/inject/initializer.go,
+/// `IgnoredNamespaces`), and that a label must not be put on: what all else needs runs there.
+const OUTSIDE: [&str; 4] = ["kube-node-lease", "kube-public", "kube-system", "local-path-storage"];
+
 /// How to put a pod in the mesh.
 pub(super) fn inject(pod: &Pod, why: &str) -> String {
     let namespace = &pod.name.namespace;
+    if pod.host_network {
+        return format!(
+            "# {why}\n# It shares its node's network, where no mesh stands before it: take spec.hostNetwork out of the\n# template of {} {namespace}/{}, or have it serve TLS itself.\n",
+            pod.workload.kind.as_str(),
+            pod.workload.name,
+        );
+    }
+    if OUTSIDE.contains(&&**namespace) {
+        return format!(
+            "# {why}\n# Nothing is injected into {namespace}: leave it outside, and have it serve TLS itself where it must.\n"
+        );
+    }
     format!(
         "# {why}\n# With Istio; with Linkerd it is the annotation linkerd.io/inject: enabled. Then restart it:\n\
          # kubectl -n {namespace} rollout restart {} {}\n\

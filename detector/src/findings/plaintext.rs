@@ -48,6 +48,11 @@ pub(super) fn of_content(flow: &Flow, policy: &PolicyView, rules: Rules) -> Opti
         _ => return None,
     };
     let severity = if flow.served() { severity } else { severity.lower() };
+    // Whoever declared it for the mesh takes it to hold here too.
+    let why = match &policy.unbound {
+        Some(unbound) => format!("{why}; {unbound}"),
+        None => why,
+    };
     Some(Finding { id, severity, flow: flow.clone(), why, fix: fix::encrypt(flow, policy), decided_by: None })
 }
 
@@ -71,7 +76,7 @@ pub(super) fn of_mode(flow: &Flow, policy: &PolicyView, rules: Rules) -> Option<
                 None => String::new(),
             };
             let why = format!(
-                "{client} {what} in plaintext at {server} on port {port}, where mTLS alone is declared{gap}"
+                "{client} {what} in plaintext at {server} on port {port}, where mTLS alone is declared by {by}{gap}"
             );
             (FindingId::PlaintextInStrict, severity, why, fix::strict(flow, policy))
         }

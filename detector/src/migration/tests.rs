@@ -237,6 +237,21 @@ fn a_workload_without_a_proxy_is_no_question_of_modes() {
 }
 
 #[test]
+fn strict_of_the_mesh_that_does_not_bind_is_noted_of_whom_it_was_meant_for() {
+    let mesh = "---\napiVersion: security.istio.io/v1\nkind: PeerAuthentication\nmetadata: {namespace: istio-system, name: all}\nspec: {mtls: {mode: STRICT}}\n---\napiVersion: v1\nkind: Pod\nmetadata: {namespace: kube-system, name: dns}\nspec: {containers: [{name: main}]}\nstatus: {podIP: 10.244.1.99}\n";
+    let report = report(mesh, &seen(vec![daemon(8 * DAY)], vec![]));
+    let of = |name: &str| report.workloads.iter().find(|of| of.name == name).unwrap();
+    let note = "STRICT is declared for the whole mesh by PeerAuthentication istio-system/all, spec.mtls.mode, and does not bind it";
+    assert!(of("batch").notes.iter().any(|told| told == note), "{:?}", of("batch").notes);
+    assert_eq!(of("gateway").answer, Answer::Done);
+    // Nobody means to have it in the mesh, and nothing is injected where it is.
+    let dns = of("dns");
+    assert!(!dns.notes.iter().any(|told| told == note), "{:?}", dns.notes);
+    assert!(dns.next.lines().all(|line| line.starts_with('#')), "{}", dns.next);
+    assert!(dns.next.contains("Nothing is injected into kube-system"), "{}", dns.next);
+}
+
+#[test]
 fn a_namespace_may_when_all_of_it_may() {
     let read = cluster::read_str("seed.yaml", PLATFORM);
     let objects = read

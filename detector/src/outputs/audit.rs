@@ -40,9 +40,12 @@ pub fn write(report: &Report, errors: usize, format: Format) -> String {
 /// The report in one line.
 #[must_use]
 pub fn summary(report: &Report, errors: usize) -> String {
+    let several = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
     let mut text = format!(
-        "{} workloads in {} namespaces, {} of them MCP: ",
-        report.workloads, report.namespaces, report.mcp
+        "{} ({} MCP) in {}: ",
+        several(report.workloads, "workload"),
+        report.mcp,
+        several(report.namespaces, "namespace")
     );
     let counts: Vec<String> = Severity::ALL
         .iter()
@@ -54,7 +57,7 @@ pub fn summary(report: &Report, errors: usize) -> String {
     text.push_str(if counts.is_empty() { "nothing found" } else { "" });
     text.push_str(&counts.join(", "));
     if errors > 0 {
-        let _infallible = write!(text, "; {errors} objects could not be read");
+        let _infallible = write!(text, "; {} could not be read", several(errors, "object"));
     }
     text
 }

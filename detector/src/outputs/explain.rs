@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 use super::audit::pretty;
 use crate::{
     audit::{Explanation, PortView},
-    policy::{Answer, Declared, Ruling},
+    policy::{Answer, Decider, Declared, Ruling},
     printable::printed,
 };
 
@@ -58,6 +58,7 @@ pub fn text(explanation: &Explanation) -> String {
 fn port(out: &mut String, view: &PortView) {
     let _infallible = writeln!(out, "\nport {}", view.port);
     match &view.mode {
+        None if view.unbound.is_some() => out.push_str("  mode: plaintext is served\n"),
         None => out.push_str("  mode: no mesh and no policy has a word on it; plaintext is served\n"),
         Some(mode) => {
             let words = match mode.declared {
@@ -71,7 +72,13 @@ fn port(out: &mut String, view: &PortView) {
             }
         }
     }
+    if let Some(unbound) = &view.unbound {
+        let _infallible = writeln!(out, "    {}", printed(unbound));
+    }
     out.push_str("  callers:\n");
+    if view.callers.iter().all(|caller| caller.ruling == view.anonymous) {
+        return ruling(out, "all, with and without an identity", &view.anonymous);
+    }
     for caller in &view.callers {
         ruling(out, &format!("{}/{}", caller.namespace, caller.service_account), &caller.ruling);
     }
@@ -86,8 +93,11 @@ fn ruling(out: &mut String, who: &str, ruling: &Ruling) {
         Answer::NoPolicy => "no policy",
     };
     let because = ruling.because.as_ref().map_or_else(String::new, |text| format!(": {}", printed(text)));
-    let _infallible =
-        writeln!(out, "    {}: {word}{because}, by {}", printed(who), printed(&ruling.decided_by));
+    let by = match &ruling.decided_by {
+        Decider::Default(text) => format!(" ({text})"),
+        by => format!(", by {}", printed(by)),
+    };
+    let _infallible = writeln!(out, "    {}: {word}{because}{by}", printed(who));
 }
 
 /// The explanation as JSON.
@@ -124,9 +134,17 @@ pub fn json(explanation: &Explanation) -> String {
                     "not_enforced_because": mode.gap.as_ref().map(ToString::to_string),
                 })
             });
+            let unbound = view.unbound.as_ref().map(|unbound| {
+                json!({
+                    "declared": Declared::Strict.as_str(),
+                    "decided_by": unbound.decided_by.to_string(),
+                    "does_not_bind_because": unbound.because.to_string(),
+                })
+            });
             json!({
                 "port": view.port,
                 "mode": mode,
+                "declared_for_the_mesh": unbound,
                 "callers": callers,
                 "without_identity": ruling(&view.anonymous),
             })

@@ -25,7 +25,7 @@ use crate::{
     findings::{Finding, FindingId, Severity},
     flows::{Clock, End, Flow, FlowId, Flows, TlsNames},
     migration::{Answer as Migrates, Assessment, Break, NamespaceAnswer, Report as Readiness},
-    policy::{Answer, Kind, ObjectKey, Ruling},
+    policy::{Answer, Kind, ObjectKey, Ruling, Unbound},
     printable::{is_hostile, printable},
     testing::{self, HOSTILE},
 };
@@ -181,17 +181,21 @@ fn an_explanation_is_escaped() {
             ports: vec![PortView {
                 port: 8000,
                 mode: None,
+                unbound: Some(Unbound {
+                    decided_by: key.field(name.to_owned()),
+                    because: key.field(name.to_owned()),
+                }),
                 callers: vec![CallerView {
                     namespace: name.to_owned(),
                     service_account: name.to_owned(),
                     ruling: ruling.clone(),
                 }],
-                anonymous: ruling,
+                anonymous: Ruling { answer: Answer::Unknown, ..ruling },
             }],
             unknown: vec![(key.clone(), name.to_owned())],
             exceptions: vec![(key, name.to_owned(), true)],
         };
-        harmless("words", &explain::text(&explanation), 12);
+        harmless("words", &explain::text(&explanation), 13);
         let text = explain::json(&explanation);
         harmless("JSON", &text, text.matches('\n').count());
         assert_eq!(serde_json::from_str::<Value>(&text).unwrap()["pod"], name);

@@ -6,7 +6,7 @@ use serde::Serialize;
 
 use super::{audit::pretty, lines::time};
 use crate::{
-    migration::{Assessment, Break, NamespaceAnswer, Report, span},
+    migration::{Answer, Assessment, Break, NamespaceAnswer, Report, span},
     printable::{printable_lines, printed},
 };
 
@@ -36,7 +36,8 @@ pub fn table(report: &Report) -> String {
         let _infallible = writeln!(text, "\n{}: {}", subject(of), of.answer.as_str());
         for broken in &of.breaks {
             let Break { client, port, traffic, connections, last_seen, advice } = broken;
-            let port = port.map_or_else(|| "a port".to_owned(), |port| format!("port {port}"));
+            let port =
+                port.map_or_else(|| "a port that is not known".to_owned(), |port| format!("port {port}"));
             let count = connections.map_or_else(String::new, |count| format!(", {count} connections"));
             let last = last_seen.map_or_else(String::new, |at| format!(", last at {}", time(at)));
             let _infallible = writeln!(
@@ -51,7 +52,10 @@ pub fn table(report: &Report) -> String {
             let _infallible = writeln!(text, "  note: {}", printed(note));
         }
     }
-    for of in report.workloads.iter().filter(|of| of.next.lines().any(|line| !line.starts_with('#'))) {
+    // What blocks has its advice beside it; who has no proxy needs to be told how to get one, in a word or a manifest.
+    let has_step =
+        |of: &&Assessment| of.answer == Answer::NoProxy || of.next.lines().any(|line| !line.starts_with('#'));
+    for of in report.workloads.iter().filter(has_step) {
         let _infallible = write!(text, "\n# Next for {}:\n{}", subject(of), printable_lines(&of.next));
     }
     for of in &report.namespaces {

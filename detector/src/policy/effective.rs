@@ -1,6 +1,6 @@
 //! Owns the answers: what holds for a port of a workload, whoever's objects say it.
 
-use std::{net::IpAddr, sync::Arc};
+use std::{fmt, net::IpAddr, sync::Arc};
 
 use super::{
     decision::{Answer, Decider, Kind, ObjectKey, Ruling},
@@ -52,6 +52,25 @@ pub struct PortMode {
     pub permissive_until: Option<i64>,
 }
 
+/// STRICT that is declared for the whole mesh, of a pod that it does not bind.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Unbound {
+    /// What declares it.
+    pub decided_by: Decider,
+    /// What keeps the pod outside of the mesh.
+    pub because: Decider,
+}
+
+impl fmt::Display for Unbound {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { decided_by, because } = self;
+        write!(
+            f,
+            "STRICT is declared for the whole mesh by {decided_by}, and does not bind this pod, which is outside of it: {because}"
+        )
+    }
+}
+
 /// What a client is expected to send.
 #[derive(Clone, Copy, Debug, Hash, PartialEq, Eq)]
 pub enum Sends {
@@ -92,8 +111,9 @@ pub fn identity(pod: &Pod) -> Identity<'_> {
     Identity { namespace: &pod.name.namespace, service_account: &pod.service_account }
 }
 
-/// Whether all that is meshed comes by this port, with the real one inside of the encryption: HBONE's, and
-/// that of Linkerd's proxy.
+/// Whether all that is meshed comes by this port, with the real one inside of the encryption: HBONE's (Istio's
+/// pilot/pkg/model/listener.go, `HBoneInboundListenPort`), and that of Linkerd's proxy (values.yaml,
+/// `proxy.ports.inbound`).
 #[must_use]
 pub fn is_tunnel_port(mesh: MeshKind, port: u16) -> bool {
     match mesh {
@@ -117,8 +137,16 @@ impl PolicySet {
     /// What holds for `port` of a pod; `None` where no mesh and no object has a word on it. `client` narrows
     /// what depends on the client's address.
     ///
-    /// What is declared for the whole mesh is not about a pod outside of it: only what its own namespace
-    /// declares is, and is not enforced.
+    /// What is declared for the whole mesh is not about a pod outside of it ([`Self::unbound`]): only what its own
+    /// namespace declares is, and is not enforced. Istio itself enforces neither: a mode is part of what a
+    /// sidecar or ztunnel is sent (pilot/pkg/networking/core/listener_inbound.go, `ForPort`;
+    /// pilot/pkg/serviceregistry/ambient/authorization.go). That the namespace's own word counts is ours: whoever
+    /// wrote it meant these pods, while a word on the mesh leaves out what was never put in.
+    ///
+    /// A gateway or waypoint without an application has no mode. Istio builds the listeners of its `router` from
+    /// `Gateway` servers and their `tls` alone (pilot/pkg/networking/core/listener.go, `BuildListeners`; gateway.go,
+    /// `buildGatewayListenerTLSContext`), and those of a waypoint from HBONE, which is always mTLS
+    /// (listener_waypoint.go); the reference of `PeerAuthentication` speaks of sidecars and ambient pods alone.
     #[must_use]
     pub fn mode(&self, pod: &Pod, port: u16, client: Option<IpAddr>) -> Option<PortMode> {
         match pod.proxy.mesh() {
@@ -129,14 +157,29 @@ impl PolicySet {
                 // Declared for a pod that no proxy stands before.
                 let index = self.index();
                 let mode = self.istio_mode(pod, port, None);
-                let of_the_mesh = |object: &ObjectKey| object.name.namespace == index.mesh.root_namespace;
-                if mode.decided_by.object().is_some_and(|object| !of_the_mesh(object)) {
+                if mode.decided_by.object().is_some_and(|object| !self.is_of_the_mesh(object)) {
                     return Some(mode);
                 }
                 let server = index.server(&pod.name.namespace, &pod.labels, port, &pod.named_ports);
                 server.map(|_| self.linkerd_mode(pod, port, client))
             }
         }
+    }
+
+    /// STRICT of the whole mesh that holds for the pods around this one and not for it, since it is in no mesh.
+    #[must_use]
+    pub fn unbound(&self, pod: &Pod, port: u16) -> Option<Unbound> {
+        if pod.proxy.router || pod.proxy.mesh().is_some() {
+            return None;
+        }
+        let PortMode { declared, decided_by, gap, .. } = self.istio_mode(pod, port, None);
+        let of_the_mesh = decided_by.object().is_some_and(|object| self.is_of_the_mesh(object));
+        (declared == Declared::Strict && of_the_mesh).then_some(Unbound { decided_by, because: gap? })
+    }
+
+    /// Whether an object of Istio's is for the whole mesh, by its namespace (`meshConfig.rootNamespace`).
+    fn is_of_the_mesh(&self, object: &ObjectKey) -> bool {
+        object.name.namespace == self.index().mesh.root_namespace
     }
 
     /// The `PeerAuthentication` with a selector that counts for a pod: the oldest that selects it.
@@ -176,7 +219,8 @@ impl PolicySet {
         );
         let declared = match composed.mode {
             Mode::Strict => Declared::Strict,
-            // ztunnel takes both, whichever of the two is said.
+            // ztunnel takes both, whichever of the two is said: istiod sends it a denial for STRICT and nothing for
+            // the others (pilot/pkg/serviceregistry/ambient/authorization.go, `convertedSelectorPeerAuthentications`).
             Mode::Disable if mesh == Some(MeshKind::Ambient) && !composed.by_port => Declared::Permissive,
             Mode::Disable => Declared::Disabled,
             Mode::Permissive | Mode::Unset => Declared::Permissive,
@@ -218,7 +262,8 @@ impl PolicySet {
         mode(declared, decided_by, false)
     }
 
-    /// Linkerd's policy for a port without a server.
+    /// Linkerd's policy for a port without a server: `default_inbound_server` of its
+    /// policy-controller/k8s/index/src/inbound/index.rs.
     fn linkerd_default(&self, pod: &Pod, port: u16) -> (Access, Decider) {
         let membership = pod.proxy.membership.as_ref();
         let field = "metadata.annotations[config.linkerd.io/default-inbound-policy]";
@@ -232,7 +277,9 @@ impl PolicySet {
         };
         let forced = membership.is_some_and(|membership| membership.require_identity.contains(port));
         match access {
-            Access::AllUnauthenticated | Access::Audit if forced => (
+            // The annotation narrows what allows; `audit` is another kind of policy, which it leaves as it is
+            // (policy-controller/k8s/index/src/inbound/index.rs, `default_inbound_server`).
+            Access::AllUnauthenticated if forced => (
                 Access::AllAuthenticated,
                 Decider::pod(
                     &pod.name,
@@ -263,7 +310,9 @@ impl PolicySet {
                     let of = index.server(&server.name.namespace, &server.labels, port, &server.named_ports);
                     match of {
                         Some(_) => self.linkerd_admits(server, port, caller, address),
-                        None => Ruling::new(Answer::NoPolicy, Decider::Default("no policy applies")),
+                        None => {
+                            Ruling::new(Answer::NoPolicy, Decider::Default("nothing says who may call it"))
+                        }
                     }
                 }
                 ruling => ruling,
@@ -317,7 +366,8 @@ impl PolicySet {
             let by = Decider::Default("an Istio gateway or waypoint");
             return Ruling { because, ..Ruling::new(Answer::Unknown, by) };
         }
-        // A waypoint ignores selectors.
+        // A waypoint ignores selectors: pilot/pkg/model/policyattachment.go, `ShouldAttachPolicy`, by which a gateway
+        // of the Gateway API heeds them where it has no targetRefs.
         if server.proxy.waypoint {
             return Ruling::new(Answer::NoPolicy, Decider::Default("no policy with targetRefs is there"));
         }
@@ -375,7 +425,9 @@ impl PolicySet {
             Answer::Allowed => 3,
         };
         let most = rulings.reduce(|a, b| if openness(&b) > openness(&a) { b } else { a });
-        most.unwrap_or_else(|| Ruling::new(Answer::NoPolicy, Decider::Default("no policy applies")))
+        most.unwrap_or_else(|| {
+            Ruling::new(Answer::NoPolicy, Decider::Default("nothing says who may call it"))
+        })
     }
 
     /// What `ExpectedSources` say of a caller; `None` where none selects the server. Several add up.

@@ -1,4 +1,6 @@
 //! Owns what Linkerd's objects say: which ports want an identity, and whose.
+//!
+//! The defaults are those of Linkerd's charts/linkerd-control-plane/values.yaml.
 
 pub mod authorization;
 pub mod server;

@@ -6,8 +6,9 @@ use std::{
     str::FromStr,
 };
 
-/// A string with at most one wildcard, at an end (`StringMatch` of Istio's authorization, and Linkerd's
-/// identities with `*` in front).
+/// A string with at most one wildcard, at an end (`StringMatch` of Istio's authorization,
+/// pilot/pkg/security/authz/matcher/string.go, and Linkerd's identities with `*` in front,
+/// policy-controller/core/src/identity_match.rs).
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Text {
     /// `*`: anything but the empty string.
@@ -76,7 +77,8 @@ impl Text {
     }
 }
 
-/// Whether `text` matches `pattern`, in which every `*` stands for any characters.
+/// Whether `text` matches `pattern`, in which every `*` stands for any characters: Istio makes namespaces of a policy
+/// into an expression so (pilot/pkg/security/authz/model/generator.go, `srcNamespaceGenerator`).
 #[must_use]
 pub fn glob(pattern: &str, text: &str) -> bool {
     let mut parts = pattern.split('*');
@@ -143,7 +145,7 @@ fn number(address: IpAddr) -> u128 {
     }
 }
 
-/// A list of ports as annotations have it: `8080,9000-9010`, or `*`.
+/// A list of ports as annotations have it: `8080,9000-9010`, or `*`. Ranges are Linkerd's (pkg/util/parsing.go).
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Ports(Box<[(u16, u16)]>);
 
@@ -173,6 +175,12 @@ impl Ports {
     #[must_use]
     pub fn contains(&self, port: u16) -> bool {
         self.0.iter().any(|(from, to)| (*from..=*to).contains(&port))
+    }
+
+    /// Whether every port is in it.
+    #[must_use]
+    pub fn is_all(&self) -> bool {
+        *self == Self::all()
     }
 
     /// Whether no port is in it.

@@ -2,20 +2,25 @@
 //!
 //! What a pod has counts, not what its namespace wants: a pod that is older than the injection label has no
 //! sidecar. Intent is asked apart, by [`intended`].
+//!
+//! Sources: labels, annotations and container names are those of Istio's pkg/kube/inject/inject.go, its
+//! manifests/charts/istio-control/istio-discovery/files/injection-template.yaml and cni/pkg/util/podutil.go, and of
+//! Linkerd's pkg/k8s/labels.go and charts/partials.
 
 use std::net::IpAddr;
 
 use super::matching::{Network, Ports};
 use crate::cluster::Labels;
 
-/// Ports of Istio's own: health, metrics and probes; a sidecar does not pass them on.
+/// Ports of Istio's own: health, metrics and probes; a sidecar does not pass them on. What injects it excludes them
+/// from what it captures (injection-template.yaml, `-d "15090,15021,…"` with the status port).
 pub const ISTIO_PORTS: [u16; 3] = [15020, 15021, 15090];
 
-/// Ports of Linkerd's own: metrics and probes.
+/// Ports of Linkerd's own: tap, and metrics and probes (charts/linkerd-control-plane/values.yaml, `proxy.ports`).
 pub const LINKERD_PORTS: [u16; 2] = [4190, 4191];
 
 /// Annotations that are read, and so kept.
-pub const ANNOTATIONS: [&str; 20] = [
+pub const ANNOTATIONS: [&str; 21] = [
     "ambient.istio.io/bypass-inbound-capture",
     "ambient.istio.io/redirection",
     "config.linkerd.io/default-inbound-policy",
@@ -23,6 +28,7 @@ pub const ANNOTATIONS: [&str; 20] = [
     "config.linkerd.io/skip-inbound-ports",
     "config.linkerd.io/skip-outbound-ports",
     "config.linkerd.io/skip-subnets",
+    "inject.istio.io/templates",
     "linkerd.io/inject",
     "linkerd.io/proxy-version",
     "prometheus.io/port",
@@ -138,18 +144,28 @@ impl PodMesh {
         let PodParts { labels, annotations, containers, init_containers, .. } = parts;
         let scraped = annotations.value("prometheus.io/scrape") == Some("true");
         let port = annotations.value("prometheus.io/port").and_then(|port| port.parse().ok());
+        // Istio's chart for gateways labels them `istio: <release>`, whatever that is called; what they all have is
+        // the template that makes the proxy a router (manifests/charts/gateway/values.yaml, podAnnotations).
+        let templates = annotations.value("inject.istio.io/templates").unwrap_or_default();
         let intermediary = labels.value("gateway.networking.k8s.io/gateway-name").is_some()
-            || matches!(labels.value("istio"), Some("ingressgateway" | "egressgateway" | "eastwestgateway"));
-        // Another maker's gateway may have a sidecar, which does enforce what is declared.
-        let proxy_alone = containers.contains(&"istio-proxy")
-            && containers.iter().all(|container| container.starts_with("istio-"));
+            || matches!(labels.value("istio"), Some("ingressgateway" | "egressgateway" | "eastwestgateway"))
+            || templates.split(',').any(|template| template.trim() == "gateway");
+        // Another maker's gateway may have a sidecar, which does enforce what is declared. The proxy that Istio
+        // makes for its own is the one container (manifests/charts/istio-control/istio-discovery/files/
+        // kube-gateway.yaml, waypoint.yaml, gateway-injection-template.yaml, agentgateway.yaml).
+        let proxy_alone = containers == ["agentgateway"]
+            || containers.contains(&"istio-proxy")
+                && containers.iter().all(|container| container.starts_with("istio-"));
         Self {
             membership: membership(parts),
             native: init_containers.contains(&"istio-proxy") || init_containers.contains(&"linkerd-proxy"),
             intermediary,
             router: intermediary && proxy_alone,
-            waypoint: labels.value("gateway.istio.io/managed") == Some("istio.io-mesh-controller")
-                || labels.value("gateway.networking.k8s.io/gateway-class-name") == Some("istio-waypoint"),
+            waypoint: matches!(
+                labels.value("gateway.istio.io/managed"),
+                Some("istio.io-mesh-controller" | "istio.io-agentgateway-waypoint-controller")
+            ) || labels.value("gateway.networking.k8s.io/gateway-class-name")
+                == Some("istio-waypoint"),
             scrape_port: port.filter(|_| scraped),
         }
     }
@@ -198,7 +214,8 @@ impl PodMesh {
 
 fn membership(parts: PodParts<'_>) -> Option<Membership> {
     let PodParts { labels, annotations, containers, init_containers, host_network } = parts;
-    // Neither injector touches a pod that shares the node's network.
+    // Neither injector touches a pod that shares the node's network: Istio's inject.go, `injectRequired`; Linkerd's
+    // pkg/inject/report.go, `hostNetworkEnabled`.
     if host_network {
         return None;
     }
@@ -253,18 +270,28 @@ fn membership(parts: PodParts<'_>) -> Option<Membership> {
             ..base(MeshKind::Linkerd)
         });
     }
+    // `pending` is half done: the node's proxy does not know the pod yet (cni/pkg/util/podutil.go, `PodFullyEnrolled`).
     if annotations.value("ambient.istio.io/redirection") == Some("enabled") {
         return Some(Membership {
             announced: true,
-            bypass_inbound: text("ambient.istio.io/bypass-inbound-capture") == "true",
+            bypass_inbound: is_true(text("ambient.istio.io/bypass-inbound-capture")),
             ..base(MeshKind::Ambient)
         });
     }
     None
 }
 
+/// A boolean as Go's `strconv.ParseBool` takes it, by which Istio's CNI reads annotations (cni/pkg/util/podutil.go).
+fn is_true(text: &str) -> bool {
+    matches!(text, "1" | "t" | "T" | "true" | "TRUE" | "True")
+}
+
 impl Membership {
     /// Why its proxy leaves an inbound port alone, as the field of the pod that says so.
+    ///
+    /// As Istio sets up iptables (tools/istio-iptables/pkg/capture/run.go, `handleInboundPortsInclude`): what is
+    /// excluded counts where all is included, and a list of what is included by itself. The values that a mesh has
+    /// for pods without annotations are not read. Linkerd's proxy-init has the exclusions alone.
     #[must_use]
     pub fn passes_by(&self, port: u16) -> Option<&'static str> {
         if self.bypass_inbound {
@@ -273,7 +300,7 @@ impl Membership {
                 _ => "metadata.annotations[sidecar.istio.io/interceptionMode]",
             });
         }
-        if self.exclude_inbound.contains(port) {
+        if self.exclude_inbound.contains(port) && self.include_inbound.is_all() {
             return Some(match self.mesh {
                 MeshKind::Linkerd => "metadata.annotations[config.linkerd.io/skip-inbound-ports]",
                 _ => "metadata.annotations[traffic.sidecar.istio.io/excludeInboundPorts]",
@@ -283,7 +310,8 @@ impl Membership {
             .then_some("metadata.annotations[traffic.sidecar.istio.io/includeInboundPorts]")
     }
 
-    /// Why its proxy leaves an outbound connection alone, as the field of the pod that says so.
+    /// Why its proxy leaves an outbound connection alone, as the field of the pod that says so: in the order of the
+    /// rules that `Run` of the same file makes, of which the first that matches counts.
     #[must_use]
     pub fn leaves_out(&self, address: IpAddr, port: u16) -> Option<&'static str> {
         if self.exclude_outbound.contains(port) {
@@ -292,15 +320,15 @@ impl Membership {
                 _ => "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundPorts]",
             });
         }
-        if self.include_outbound.contains(port) {
-            return None;
-        }
         let any = |networks: &[Network]| networks.iter().any(|network| network.contains(address));
         if any(&self.exclude_networks) {
             return Some(match self.mesh {
                 MeshKind::Linkerd => "metadata.annotations[config.linkerd.io/skip-subnets]",
                 _ => "metadata.annotations[traffic.sidecar.istio.io/excludeOutboundIPRanges]",
             });
+        }
+        if self.include_outbound.contains(port) {
+            return None;
         }
         self.include_networks
             .as_ref()
@@ -310,6 +338,10 @@ impl Membership {
 }
 
 /// The mesh that a pod is meant to be in, by its own labels and annotations and those of its namespace.
+///
+/// Of Istio by its webhook's selectors (manifests/charts/istio-control/istio-discovery/templates/
+/// mutatingwebhook.yaml) and `injectRequired`. One thing more counts as a wish: the deprecated annotation
+/// `sidecar.istio.io/inject: "true"` in a namespace without a label, which no selector of the webhook matches.
 #[must_use]
 pub fn intended(
     labels: &Labels,

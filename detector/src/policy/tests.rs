@@ -3,7 +3,8 @@
 //! Sources: `applier` is Istio's pilot/pkg/security/authn/policy_applier.go, `push` its
 //! pilot/pkg/model/push_context.go, `checker` its pilot/pkg/xds/endpoints/mtls_checker.go, `authz` its
 //! API's authorization_policy.proto and pilot/pkg/security/authz/model, `ambient` its
-//! pilot/pkg/serviceregistry/ambient/authorization.go; `linkerd` is Linkerd's
+//! pilot/pkg/serviceregistry/ambient/authorization.go, `capture` its tools/istio-iptables/pkg/capture/run.go,
+//! `trustdomain bundle` its pilot/pkg/security/trustdomain/bundle.go; `linkerd` is Linkerd's
 //! policy-controller/k8s/index/src/inbound/index.rs.
 
 mod authorization;

@@ -36,10 +36,10 @@ fn report(why: &str) -> Report {
 
 #[test]
 fn the_summary_is_one_line() {
-    assert_eq!(summary(&report("x"), 0), "4 workloads in 2 namespaces, 1 of them MCP: 1 high, 1 low");
+    assert_eq!(summary(&report("x"), 0), "4 workloads (1 MCP) in 2 namespaces: 1 high, 1 low");
     assert_eq!(
         summary(&Report::default(), 3),
-        "0 workloads in 0 namespaces, 0 of them MCP: nothing found; 3 objects could not be read"
+        "0 workloads (0 MCP) in 0 namespaces: nothing found; 3 objects could not be read"
     );
 }
 

@@ -2,6 +2,10 @@
 //!
 //! CUSTOM, then DENY, then ALLOW. What only a layer 7 proxy sees makes an answer unknown, never a yes; a
 //! rule with a field that we do not know is unknown as a whole.
+//!
+//! Sources: the order is that of Istio's API, security/v1beta1/authorization_policy.proto; rules are as its
+//! pilot/pkg/security/authz/model (model.go, generator.go) makes them into Envoy's RBAC, trust domains as
+//! pilot/pkg/security/trustdomain/bundle.go; what applies to a pod is by pilot/pkg/model/policyattachment.go.
 
 use std::net::IpAddr;
 
@@ -229,7 +233,7 @@ impl Source {
             identity.is_some_and(|identity| list.iter().any(|name| is_account(name, identity, namespace)))
         };
         let domain =
-            |list: &[Text]| identity.is_some() && list.iter().any(|text| text.matches(&mesh.trust_domain));
+            |list: &[Text]| identity.is_some() && list.iter().any(|text| is_trust_domain(text, mesh));
         let address = |list: &[Network]| list.iter().any(|network| network.contains(caller.address));
         let holds = (principals.is_empty() || principal(principals))
             && !principal(not_principals)
@@ -281,6 +285,9 @@ impl Condition {
             "source.serviceAccount" => {
                 test(&|value| identity.is_some_and(|identity| is_account(value, identity, namespace)))
             }
+            "source.trustDomain" => {
+                test(&|value| identity.is_some() && is_trust_domain(&Text::from(value), mesh))
+            }
             "destination.port" => match caller.port {
                 Some(port) => test(&|value| value.parse() == Ok(port)),
                 None => Truth::Maybe,
@@ -299,10 +306,12 @@ fn is_principal(text: &Text, identity: Identity<'_>, mesh: &MeshConfig) -> bool 
     if text.matches_parts(&[&mesh.trust_domain, ns, namespace, sa, account]) {
         return true;
     }
-    // A policy from before a migration names an alias: the mesh reads it as its own trust domain.
+    // A policy from before a migration names an alias: the mesh reads it as its own trust domain, where the
+    // principal has all its five parts. A shorter one, such as `old/ns/n/*`, stays as it is written (bundle.go,
+    // `isTrustDomainBeingEnforced`).
     let (Text::Exact(written) | Text::Prefix(written)) = text else { return false };
     let Some((domain, below)) = written.split_once('/') else { return false };
-    if !mesh.is_own(domain) {
+    if !mesh.is_own(domain) || written.split('/').count() != 5 {
         return false;
     }
     let path = ["ns/", namespace, sa, account];
@@ -314,6 +323,13 @@ fn is_principal(text: &Text, identity: Identity<'_>, mesh: &MeshConfig) -> bool 
                 && written.next().is_none()
         }
     }
+}
+
+/// Whether a trust domain of a policy means this mesh's: itself, or an alias by its whole name (bundle.go,
+/// `ExpandTrustDomainAliases`; that `cluster.local` means any mesh's own holds in principals alone).
+fn is_trust_domain(text: &Text, mesh: &MeshConfig) -> bool {
+    text.matches(&mesh.trust_domain)
+        || matches!(text, Text::Exact(name) if mesh.aliases.iter().any(|alias| **alias == **name))
 }
 
 /// Whether a service account of a policy in `namespace` means this identity.

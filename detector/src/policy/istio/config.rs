@@ -2,7 +2,7 @@
 
 use std::sync::Arc;
 
-/// What `istio-system/istio`, key `mesh`, says.
+/// What `istio-system/istio`, key `mesh`, says. The defaults are those of Istio's pkg/config/mesh/mesh.go.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct MeshConfig {
     /// The namespace whose policies are for the whole mesh.
@@ -27,8 +27,9 @@ impl Default for MeshConfig {
 }
 
 impl MeshConfig {
-    /// Whether a policy that says `domain` means identities of this mesh. `cluster.local` always does: it
-    /// is a pointer to the mesh's own trust domain, whatever that is called.
+    /// Whether a principal in the trust domain `domain` means identities of this mesh. `cluster.local` always does: it
+    /// is a pointer to the mesh's own trust domain, whatever that is called (pilot/pkg/security/trustdomain/bundle.go,
+    /// `ReplaceTrustDomainAliases`).
     #[must_use]
     pub fn is_own(&self, domain: &str) -> bool {
         domain == &*self.trust_domain

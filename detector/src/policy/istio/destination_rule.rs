@@ -3,6 +3,11 @@
 //! The client's namespace is asked first, then the service's, then the root one; the first with a rule for
 //! the host wins and nothing is merged across namespaces. Within one, an exact host beats the longest
 //! wildcard, and of several for one host the oldest with a traffic policy counts.
+//!
+//! Sources: Istio's pilot/pkg/model/push_context.go (`setDestinationRules`, `destinationRule`) for who sees a rule and
+//! which one is found, destination_rule.go beside it (`mergeDestinationRule`) for several of one host, and
+//! pilot/pkg/xds/endpoints/mtls_checker.go (`trafficPolicyTLSModeForPort`) for ports. The mesh's
+//! `defaultDestinationRuleExportTo` is not heeded.
 
 use std::{
     collections::{BTreeMap, HashMap},
@@ -97,6 +102,12 @@ impl DestinationRule {
         format!("{}.{}.svc.cluster.local", self.host, self.meta.name.namespace)
     }
 
+    /// Whether no other namespace sees it. A rule for some clients is of its own namespace, whatever it says.
+    fn is_private(&self) -> bool {
+        let own = |to: &str| to == "." || *to == *self.meta.name.namespace;
+        self.workloads.is_some() || matches!(&*self.export_to, [only] if own(only))
+    }
+
     fn is_exported_to(&self, namespace: &str) -> bool {
         self.export_to.is_empty()
             || self.export_to.iter().any(|to| match &**to {
@@ -157,7 +168,8 @@ impl Rules {
         found
     }
 
-    /// The rules that count for a client and a service: those of one host in one namespace.
+    /// The rules that count for a client and a service: those of one host in one namespace. The host is found first:
+    /// a rule for other clients hides that of a wider host.
     fn applicable(
         &self,
         mesh: &MeshConfig,
@@ -166,21 +178,22 @@ impl Rules {
         service: &Name,
     ) -> Vec<&Arc<DestinationRule>> {
         let host = format!("{}.{}.svc.cluster.local", service.name, service.namespace);
-        let mut levels: Vec<(&str, bool)> = Vec::with_capacity(3);
-        if client_namespace != &*mesh.root_namespace {
-            levels.push((client_namespace, true));
+        let root = &*mesh.root_namespace;
+        let of = |namespace: &str, counts: &dyn Fn(&DestinationRule) -> bool| {
+            self.0.get(namespace).map_or_else(Vec::new, |hosts| most_specific(hosts, &host, counts))
+        };
+        // Clients of the root namespace begin with what it keeps to itself: what it exports is for everybody.
+        let mut own = of(client_namespace, &|rule| {
+            let seen = rule.workloads.is_some() || rule.is_exported_to(client_namespace);
+            seen && (client_namespace != root || rule.is_private())
+        });
+        if !own.is_empty() {
+            own.retain(|rule| rule.workloads.as_ref().is_none_or(|clients| clients.matches(client_labels)));
+            return own;
         }
-        levels.push((&service.namespace, false));
-        levels.push((&mesh.root_namespace, false));
-        for (namespace, own) in levels {
-            let Some(hosts) = self.0.get(namespace) else { continue };
-            let found = most_specific(hosts, &host, |rule| {
-                let selected = match &rule.workloads {
-                    None => true,
-                    Some(selector) => own && selector.matches(client_labels),
-                };
-                selected && (own || rule.is_exported_to(client_namespace))
-            });
+        for namespace in [&*service.namespace, root] {
+            let mut found = of(namespace, &|rule| !rule.is_private());
+            found.retain(|rule| rule.is_exported_to(client_namespace));
             if !found.is_empty() {
                 return found;
             }

@@ -2,6 +2,10 @@
 //!
 //! Composition follows Istio's `ComposePeerAuthentication`: mesh, then namespace, then workload; each level
 //! overrides where it sets a mode; among several of a level the oldest wins, whatever it says.
+//!
+//! Sources: Istio's pilot/pkg/security/authn/policy_applier.go (`ComposePeerAuthentication`) for servers;
+//! pilot/pkg/model/authentication.go (`GetNamespaceMutualTLSMode`) for what clients are told of a namespace, and for
+//! the order of age and name.
 
 use std::collections::BTreeMap;
 
@@ -136,7 +140,8 @@ pub(in crate::policy) fn of_workload(
     port: Option<u16>,
 ) -> Composed {
     let mut composed = of_namespace(objects, mesh, namespace);
-    // A selector in the root namespace counts for nothing, not even for the pods there.
+    // A selector in the root namespace counts for nothing, not even for the pods there (`ComposePeerAuthentication`:
+    // "cfg.Namespace != rootNamespace").
     if namespace == &*mesh.root_namespace {
         return composed;
     }

@@ -1,4 +1,7 @@
 //! Owns who Linkerd admits at a port: the union of what its objects allow. Nothing denies.
+//!
+//! Source: Linkerd's policy-controller/k8s/index/src/inbound/index.rs (`client_authzs`, `policy_client_authz`,
+//! `route_client_authzs`), server_authorization.rs and meshtls_authentication.rs beside it, and ../defaults.rs.
 
 use std::{net::IpAddr, sync::Arc};
 
@@ -266,9 +269,20 @@ pub(in crate::policy) trait Authentications {
 }
 
 impl AuthorizationPolicy {
-    /// Whether it admits a peer; `None` where it refers to something that is not there, and so counts for
-    /// nothing.
+    /// Whether it asks for more than can be asked: two identities or two networks, which counts for nothing
+    /// (`policy_client_authz` fails, whatever they are).
+    fn is_illegal(&self) -> bool {
+        let networks =
+            self.required.iter().filter(|reference| &*reference.kind == "NetworkAuthentication").count();
+        networks > 1 || self.required.len() - networks > 1
+    }
+
+    /// Whether it admits a peer; `None` where it refers to something that is not there, or is illegal, and so
+    /// counts for nothing.
     fn admits(&self, peer: &Peer<'_>, config: &LinkerdConfig, all: &impl Authentications) -> Option<bool> {
+        if self.is_illegal() {
+            return None;
+        }
         let mut admits = true;
         for Reference { kind, name } in &self.required {
             admits &= match &**kind {
@@ -358,6 +372,7 @@ impl Speaking<'_> {
         for policy in &self.policies {
             let counts = matches!(policy.target, Target::Server(_) | Target::Namespace)
                 && !policy.wants_identity()
+                && !policy.is_illegal()
                 && policy
                     .required
                     .iter()

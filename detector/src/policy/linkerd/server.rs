@@ -1,4 +1,7 @@
 //! Owns `Server`: the ports of pods that have a policy of their own.
+//!
+//! Source: Linkerd's policy-controller/k8s/index/src/inbound/index.rs, `reindex_servers`: a server takes the place of
+//! the default at its port, and of several the oldest, then the first by name.
 
 use std::sync::Arc;
 

@@ -56,6 +56,25 @@ fn membership_is_what_was_done_to_the_pod() {
 }
 
 #[test]
+fn booleans_are_read_as_the_cni_reads_them() {
+    for (value, bypass) in
+        [("true", true), ("1", true), ("True", true), ("false", false), ("yes", false), ("", false)]
+    {
+        let mesh = PodMesh::read(PodParts {
+            labels: &labels(&[]),
+            annotations: &labels(&[
+                ("ambient.istio.io/redirection", "enabled"),
+                ("ambient.istio.io/bypass-inbound-capture", value),
+            ]),
+            containers: &["app"],
+            init_containers: &[],
+            host_network: false,
+        });
+        assert_eq!(mesh.membership.map(|membership| membership.bypass_inbound), Some(bypass), "{value:?}");
+    }
+}
+
+#[test]
 fn scrapes_and_gateways_are_known_by_their_marks() {
     let read = |on: &[(&str, &str)], annotations: &[(&str, &str)]| {
         let (labels, annotations) = (labels(on), labels(annotations));
@@ -74,6 +93,10 @@ fn scrapes_and_gateways_are_known_by_their_marks() {
     assert!(read(&[("istio", "ingressgateway")], &[]).intermediary);
     assert!(read(&[("gateway.networking.k8s.io/gateway-name", "w")], &[]).intermediary);
     assert!(!read(&[("istio", "pilot")], &[]).intermediary);
+    // A gateway of Istio's chart, whose release is called istio-ingress.
+    assert!(read(&[("istio", "ingress")], &[("inject.istio.io/templates", "gateway")]).intermediary);
+    assert!(read(&[], &[("inject.istio.io/templates", "spire, gateway")]).intermediary);
+    assert!(!read(&[("istio", "ingress")], &[("inject.istio.io/templates", "sidecar,spire")]).intermediary);
 }
 
 #[test]

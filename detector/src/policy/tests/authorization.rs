@@ -249,7 +249,9 @@ fn aliases_are_the_mesh_s_own_trust_domain() {
     for (rule, principal, expected) in [
         ("C4: the trust domain", "new.example/ns/agents/sa/client", Allowed),
         ("C4: an alias", "old.example/ns/agents/sa/client", Allowed),
-        ("C4: an alias with a wildcard", "old.example/ns/agents/*", Allowed),
+        ("C4: an alias with a wildcard", "old.example/ns/agents/sa/*", Allowed),
+        ("trustdomain bundle: without all its parts it stays as written", "old.example/ns/agents/*", Denied),
+        ("and so it means the trust domain that it names", "new.example/ns/agents/*", Allowed),
         (
             "trustdomain bundle: cluster.local points to the mesh's own",
             "cluster.local/ns/agents/sa/client",
@@ -261,5 +263,23 @@ fn aliases_are_the_mesh_s_own_trust_domain() {
         let pods = sidecar("mcp", "tools", &[]) + &sidecar("agents", "client", &[]);
         let world = World::new(&(config.to_owned() + &objects + &pods));
         assert_eq!(world.admits("client", "tools", 8080).answer, expected, "{rule}");
+    }
+    for (domain, expected) in [
+        ("new.example", Allowed),
+        ("old.example", Allowed),
+        ("new.*", Allowed),
+        ("old.*", Denied),
+        ("cluster.local", Denied),
+    ] {
+        let objects = [
+            allow(&format!("{{trustDomains: [\"{domain}\"]}}")),
+            when("source.trustDomain", &format!("values: [\"{domain}\"]")),
+        ];
+        for objects in objects {
+            let pods = sidecar("mcp", "tools", &[]) + &ambient("agents", "client", &[]);
+            let world = World::new(&(config.to_owned() + &objects.concat() + &pods));
+            let rule = "trustdomain bundle: ExpandTrustDomainAliases";
+            assert_eq!(world.admits("client", "tools", 8080).answer, expected, "{rule}, {domain}");
+        }
     }
 }

@@ -105,10 +105,46 @@ fn destination_rules_are_looked_up_as_istio_does() {
             "mcp/r",
         ),
         (
-            "push: exportTo does not matter in the client's own",
+            "push: in the client's own, exportTo to others alone hides it",
             vec![dr("agents/r", OLD, &with(FQDN, "DISABLE", "exportTo: [x]"))],
+            MeshMtls,
+            "auto mTLS",
+        ),
+        (
+            "push: in the client's own, exportTo . does not",
+            vec![dr("agents/r", OLD, &with(FQDN, "DISABLE", "exportTo: [.]"))],
             Plaintext,
             "agents/r",
+        ),
+        (
+            "push: the host is found before the clients, so a rule for others hides a wider host",
+            vec![
+                dr("agents/r", OLD, &with(FQDN, "SIMPLE", "workloadSelector: {matchLabels: {app: other}}")),
+                dr("agents/w", OLD, &tls("*.local", "DISABLE")),
+                dr("mcp/r", OLD, &tls(FQDN, "DISABLE")),
+            ],
+            MeshMtls,
+            "auto mTLS",
+        ),
+        (
+            "push: what is exported to others hides a wider host of its namespace, and not the root one",
+            vec![
+                dr("mcp/r", OLD, &with(FQDN, "SIMPLE", "exportTo: [x]")),
+                dr("mcp/w", OLD, &tls("*.local", "SIMPLE")),
+                dr("istio-system/r", OLD, &tls("*.local", "DISABLE")),
+            ],
+            Plaintext,
+            "istio-system/r",
+        ),
+        (
+            "push: a rule for some clients is its own namespace's",
+            vec![dr(
+                "mcp/r",
+                OLD,
+                &with(FQDN, "DISABLE", "exportTo: ['*'], workloadSelector: {matchLabels: {app: client}}"),
+            )],
+            MeshMtls,
+            "auto mTLS",
         ),
         (
             "push: the oldest traffic policy of a host wins",
@@ -262,6 +298,12 @@ fn both_ends_must_be_in_one_mesh() {
         ("C5: includeOutboundIPRanges of others", ranges(of, "192.168.0.0/16"), tools(), Plaintext),
         ("C5: includeOutboundIPRanges of all", ranges(of, "*"), tools(), MeshMtls),
         ("C5: includeOutboundPorts", sidecar("agents", "client", &both), tools(), MeshMtls),
+        (
+            "capture: what is excluded by its address stays so, whatever its port",
+            sidecar("agents", "client", &[(out, "10.96.0.0/12"), both[1]]),
+            tools(),
+            Plaintext,
+        ),
         ("C2: ambient to ambient", ambient("agents", "client", &[]), ambient("mcp", "tools", &[]), MeshMtls),
         ("C6: Linkerd to Linkerd", linkerd("agents", "client", &[]), linkerd("mcp", "tools", &[]), MeshMtls),
         ("C6: Linkerd to Istio", linkerd("agents", "client", &[]), sidecar("mcp", "tools", &[]), Plaintext),

@@ -276,6 +276,32 @@ fn authorizations_are_a_union_and_nothing_denies() {
         ),
         ("C6: no references admit all", vec![s(), ap(SERVER, "[]")], Allowed, Permissive),
         (
+            "linkerd: two identities are illegal, and count for nothing",
+            vec![
+                s(),
+                ap(
+                    SERVER,
+                    "[{kind: ServiceAccount, name: client, namespace: agents}, {kind: MeshTLSAuthentication, name: auth}]",
+                ),
+                mesh_tls("{identities: [\"*\"]}"),
+            ],
+            Denied,
+            Strict,
+        ),
+        (
+            "linkerd: two networks are illegal, and count for nothing",
+            vec![
+                s(),
+                ap(
+                    SERVER,
+                    "[{kind: NetworkAuthentication, name: net}, {kind: NetworkAuthentication, name: net}]",
+                ),
+                network("{networks: [{cidr: 0.0.0.0/0}]}"),
+            ],
+            Denied,
+            Strict,
+        ),
+        (
             "C6: a ServiceAccount as reference",
             vec![s(), ap(SERVER, "[{kind: ServiceAccount, name: client, namespace: agents}]")],
             Allowed,
@@ -334,6 +360,14 @@ fn defaults_come_from_the_pod_then_from_the_cluster() {
             linkerd("mcp", "tools", &forced),
             NoPolicy,
             Strict,
+            false,
+        ),
+        (
+            "linkerd: the annotation does not change audit",
+            "",
+            linkerd("mcp", "tools", &[forced[0], ("config.linkerd.io/default-inbound-policy", "audit")]),
+            NoPolicy,
+            Permissive,
             false,
         ),
         ("C6: skip-inbound-ports", "", linkerd("mcp", "tools", &skip), NoPolicy, Permissive, true),

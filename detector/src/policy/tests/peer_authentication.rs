@@ -170,6 +170,18 @@ fn a_mode_holds_where_a_proxy_stands() {
             Some("includeInboundPorts"),
         ),
         ("C5: a port that is included", sidecar("mcp", "tools", &include), 8080, None),
+        (
+            "capture: where a list is included, what is excluded does not count",
+            sidecar("mcp", "tools", &[include[0], ("traffic.sidecar.istio.io/excludeInboundPorts", "8080")]),
+            8080,
+            None,
+        ),
+        (
+            "capture: an empty list includes nothing",
+            sidecar("mcp", "tools", &[("traffic.sidecar.istio.io/includeInboundPorts", "")]),
+            8080,
+            Some("includeInboundPorts"),
+        ),
         ("C5: interception is off", sidecar("mcp", "tools", &none), 8080, Some("interceptionMode")),
         (
             "C5: ambient capture is passed by",
