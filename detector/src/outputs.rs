@@ -12,6 +12,7 @@ pub mod metrics;
 pub mod migration;
 pub(crate) mod observed;
 pub mod one_line;
+pub(crate) mod rows;
 
 pub use crate::printable;
 

@@ -122,12 +122,70 @@ await test('readiness says of every workload whether it may go to STRICT, and wh
   await show(page, 'readiness');
   const { workloads } = await (await fetch(`${url}api/v1/readiness`)).json();
   const rows = page.locator('#view-readiness tbody tr');
+  await rows.first().waitFor();
   assert.equal(await rows.count(), workloads.length);
   const executor = rows.filter({ hasText: 'mcp-production/tool-executor' });
   assert.match(await executor.textContent(), /no proxy would enforce it/);
   assert.match(await executor.textContent(), /legacy-agent \(service account legacy-agent\) on port 8000: mcp/);
   await executor.locator('summary').click();
   assert.ok((await executor.locator('pre').textContent()).length > 20);
+  fine();
+  await context.close();
+});
+
+await test('readiness is asked for while it is shown, and nothing while the tab is hidden', async () => {
+  const NODE = '/api/v1/node';
+  const READINESS = '/api/v1/readiness';
+  const { page, context, fine } = await open({}, async (page) => {
+    // Noted in the page itself, in the order in which it asks.
+    await page.addInitScript(() => {
+      window.asked = [];
+      window.away = false;
+      window.looked = 0;
+      const fetch = window.fetch;
+      window.fetch = (path, ...rest) => {
+        window.asked.push(path);
+        return fetch(path, ...rest);
+      };
+      // Each round begins with a look at whether anybody sees it.
+      const get = () => {
+        window.looked += 1;
+        return window.away;
+      };
+      Object.defineProperty(document, 'hidden', { get });
+    });
+  });
+  /** What is asked for from now on, until a second round begins; all of a round is asked for at once. */
+  const rounds = async () => {
+    await page.evaluate(() => (window.asked = []));
+    await page.waitForFunction((path) => window.asked.filter((asked) => asked === path).length >= 2, NODE);
+    return page.evaluate(() => window.asked);
+  };
+  const other = async (view) => {
+    await show(page, view);
+    const asked = await rounds();
+    assert.ok(!asked.includes(READINESS), `${view}: ${asked}`);
+    assert.ok(asked.some((path) => path.startsWith('/api/v1/flows')), `${view}: ${asked}`);
+  };
+  await other('map');
+  await show(page, 'readiness');
+  assert.ok((await rounds()).filter((path) => path === READINESS).length >= 2);
+  await other('flows');
+  const hide = (away) =>
+    page.evaluate((away) => {
+      window.away = away;
+      window.asked = [];
+      window.looked = 0;
+      document.dispatchEvent(new Event('visibilitychange'));
+    }, away);
+  await show(page, 'readiness');
+  await hide(true);
+  // The first look is at the event of having been hidden.
+  await page.waitForFunction(() => window.looked >= 3);
+  const asked = await page.evaluate(() => window.asked);
+  assert.ok(!asked.includes(NODE) && !asked.includes(READINESS), `hidden: ${asked}`);
+  await hide(false);
+  await page.waitForFunction((path) => window.asked.includes(path), READINESS);
   fine();
   await context.close();
 });
@@ -151,6 +209,7 @@ await test('a hostile name is text in every view, and no script runs without the
   });
   for (const view of VIEWS) {
     await show(page, view);
+    if (view === 'readiness') await page.locator('#view-readiness tbody tr').first().waitFor();
     const text = await page.locator(`#view-${view}`).evaluate((node) => node.textContent);
     assert.ok(text.includes(evil.slice(0, 20)), `${view}: ${text}`);
     assert.equal(await page.locator('main img, main script').count(), 0, view);

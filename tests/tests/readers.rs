@@ -86,8 +86,8 @@ fn the_page_and_top_show_what_the_daemon_found() {
     let node = scenario.node();
 
     let browser = clients::look_at_page(node, &format!("http://{ADMIN}/")).unwrap();
-    let looked = browser.succeed(4 * WORD).unwrap();
-    assert_eq!(looked.matches("ok  ").count(), 9, "{looked}");
+    let looked = browser.succeed(6 * WORD).unwrap();
+    assert_eq!(looked.matches("ok  ").count(), 10, "{looked}");
 
     // Where there is no terminal: both tables once.
     let top = |more: &[&str]| {

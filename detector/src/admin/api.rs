@@ -15,7 +15,6 @@ use super::{
     flows::Silent,
     pages::{Pages, Sources},
     query::{QueryError, Window},
-    readiness::ReadinessError,
     reply::{Reply, busy, json, not_allowed, refusal, text},
 };
 use crate::{
@@ -43,7 +42,6 @@ enum Failure {
     Query(QueryError),
     Silent,
     Json(serde_json::Error),
-    Readiness(ReadinessError),
     Gone,
 }
 
@@ -109,10 +107,6 @@ impl Pages {
                 tracing::error!(%error, resource, "the answer cannot be written");
                 refusal(StatusCode::INTERNAL_SERVER_ERROR, "the answer cannot be written")
             }
-            Err(Failure::Readiness(error)) => {
-                tracing::error!(%error, "readiness cannot be told");
-                refusal(StatusCode::INTERNAL_SERVER_ERROR, "readiness cannot be told: see the daemon's log")
-            }
         }
     }
 
@@ -134,7 +128,7 @@ impl Pages {
         }
     }
 
-    pub(super) fn node_answer(&self) -> serde_json::Result<Vec<u8>> {
+    fn node_answer(&self) -> serde_json::Result<Vec<u8>> {
         let Sources { readiness, store, coverage, .. } = &self.sources;
         self.api.node(NodeFacts {
             started: self.started,
@@ -144,7 +138,7 @@ impl Pages {
         })
     }
 
-    pub(super) fn coverage_answer(&self) -> serde_json::Result<Vec<u8>> {
+    fn coverage_answer(&self) -> serde_json::Result<Vec<u8>> {
         let Sources { store, coverage, watches, .. } = &self.sources;
         let pods = coverage.report(&store.read());
         self.api.coverage(&pods, watches.get().map(Health::snapshot).unwrap_or_default())
@@ -178,7 +172,7 @@ impl Pages {
                 });
                 self.api.findings(judged, page).map_err(Failure::Json)
             }),
-            "v1/readiness" => Box::new(move || self.migration(&flows, now()).map_err(Failure::Readiness)),
+            "v1/readiness" => Box::new(move || Ok(self.migration(&flows, now()))),
             "v1/coverage" => Box::new(move || self.coverage_answer().map_err(Failure::Json)),
             _ => Box::new(move || self.node_answer().map_err(Failure::Json)),
         };

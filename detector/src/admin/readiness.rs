@@ -1,11 +1,12 @@
 //! Owns `/api/v1/readiness`: may the workloads of this node go to STRICT, by what this node saw?
 //!
-//! The answer is that of `plainsight readiness --admin`: the same answers are read, and joined by the same code
-//! with what is declared. It is about the pods of this node; where a workload has others, a note says so.
+//! The answer is that of `plainsight readiness --admin`: the same rows, which that reads from the API's answers, are
+//! turned into an observation and joined with what is declared by the same code. It is about the pods of this node;
+//! where a workload has others, a note says so.
 
 use std::{collections::HashMap, sync::Arc};
 
-use super::pages::Pages;
+use super::pages::{Pages, Sources};
 use crate::{
     audit::Inventory,
     cluster::{
@@ -14,61 +15,35 @@ use crate::{
     },
     flows::{Flow, FlowId, Timestamp},
     migration::{self, Observation, Options, QUIET, Report},
-    outputs::{api::Page, migration::json, observed},
+    outputs::{
+        api::Api,
+        migration::json,
+        observed::{self, EdgeMap},
+    },
     policy::PolicyObject,
 };
 
 /// Calls that are told of each workload; more would not be read by anybody.
 const BREAKS: usize = 50;
 
-/// Why there is no answer. None of it depends on who asks.
-#[derive(Debug, thiserror::Error)]
-pub(super) enum ReadinessError {
-    /// An own answer cannot be written.
-    #[error(transparent)]
-    Json(#[from] serde_json::Error),
-    /// An own answer cannot be read.
-    #[error(transparent)]
-    Read(#[from] observed::ReadError),
-    /// Metrics cannot be written.
-    #[error("metrics: {0}")]
-    Metrics(String),
-}
-
 impl Pages {
     /// The answer, from the flows that are remembered.
-    pub(super) fn migration(
-        &self,
-        flows: &[(FlowId, Arc<Flow>)],
-        now: Timestamp,
-    ) -> Result<Vec<u8>, ReadinessError> {
-        let mut observation = Observation::default();
-        let metrics = self.sources.metrics.render();
-        let metrics = metrics.map_err(|error| ReadinessError::Metrics(error.to_string()))?;
-        let source = observed::daemon(
-            &self.node_answer()?,
-            &self.coverage_answer()?,
-            &String::from_utf8_lossy(&metrics),
-        )?;
-        observation.sources.push(source);
-        let mut after = 0;
-        loop {
-            let first = flows.partition_point(|(id, _)| id.number() <= after);
-            let rest = flows.iter().skip(first).map(|(id, flow)| (*id, &**flow));
-            let page = observed::flows(&self.api.flows(rest, flows.len(), Page::new(Page::ROWS))?)?;
-            observation.calls.extend(page.calls);
-            match page.next {
-                Some(next) if next > after => after = next,
-                _ => break,
-            }
-        }
-        let (declared, elsewhere) = declared(&self.sources.store.read());
+    pub(super) fn migration(&self, flows: &[(FlowId, Arc<Flow>)], now: Timestamp) -> Vec<u8> {
+        let Sources { readiness, store, coverage, metrics, .. } = &self.sources;
+        let source = observed::source(
+            self.api.node_row(readiness.since()),
+            Api::pod_rows(&coverage.report(&store.read())),
+            EdgeMap::from(&metrics.kernel()),
+        );
+        let calls = flows.iter().filter_map(|(_, flow)| observed::call(self.api.flow_row(flow))).collect();
+        let observation = Observation { sources: vec![source], calls };
+        let (declared, elsewhere) = declared(&store.read());
         let mut inventory = Inventory::new(declared, [], None);
         inventory.heed(|pod| observation.speaks_mcp(pod));
         let mut report = migration::assess(&inventory, &observation, Options { now, quiet: QUIET }, None);
         shorten(&mut report);
         note_pods_elsewhere(&mut report, &elsewhere);
-        Ok(json(&report, QUIET).into_bytes())
+        json(&report, QUIET).into_bytes()
     }
 }
 

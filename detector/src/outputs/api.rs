@@ -14,6 +14,7 @@ use serde_json::value::RawValue;
 use super::{
     json,
     lines::{Lines, time},
+    rows::{FlowRow, NodeRow, PodRow, PodRows},
 };
 use crate::{
     cluster::kubernetes::ResourceHealth,
@@ -93,14 +94,14 @@ impl Api {
     /// It cannot be written as JSON, which it always can.
     pub fn node(&self, facts: NodeFacts) -> serde_json::Result<Vec<u8>> {
         let NodeFacts { started, observed_since, waiting_for, pods } = facts;
+        let view = self.node_row(observed_since);
         let observed = pods.iter().filter(|pod| pod.reason.is_none()).count();
         json::to_vec(&NodeBody {
-            node: &self.node,
+            view,
             time: wall(SystemTime::now()),
             version: env!("CARGO_PKG_VERSION"),
             trust_domain: self.lines.trust_domain(),
             started: wall(started),
-            observed_since: observed_since.map(wall),
             ready: waiting_for.is_empty(),
             waiting_for,
             pods: PodsBody { observed, not_observed: pods.len() - observed },
@@ -160,15 +161,7 @@ impl Api {
         pods: &[PodCoverage],
         watches: Vec<ResourceHealth>,
     ) -> serde_json::Result<Vec<u8>> {
-        let truncated = pods.len() > Page::ROWS;
-        let pod = |PodCoverage { pod, interface, reason }: &PodCoverage| PodBody {
-            namespace: pod.namespace.to_string(),
-            pod: pod.name.to_string(),
-            interface: interface.clone(),
-            observed: reason.is_none(),
-            reason: reason.map(|reason| reason.as_str()),
-            advice: reason.map(|reason| reason.advice()),
-        };
+        let PodRows { pods, truncated } = Self::pod_rows(pods);
         let watch = |ResourceHealth { resource, state, stale, .. }: ResourceHealth| WatchBody {
             resource,
             state: state.as_str(),
@@ -176,9 +169,32 @@ impl Api {
         };
         json::to_vec(&CoverageBody {
             page: self.head(truncated, None),
-            pods: pods.iter().take(Page::ROWS).map(pod).collect(),
+            pods,
             watches: watches.into_iter().map(watch).collect(),
         })
+    }
+
+    /// What the node says of its view, without writing it.
+    pub(crate) fn node_row(&self, observed_since: Option<SystemTime>) -> NodeRow<'_> {
+        NodeRow { node: self.node.as_str().into(), observed_since: observed_since.map(|at| stamp(at).into()) }
+    }
+
+    /// What is said of each pod of the node, without writing it.
+    pub(crate) fn pod_rows(pods: &[PodCoverage]) -> PodRows {
+        let row = |PodCoverage { pod, interface, reason }: &PodCoverage| PodRow {
+            namespace: pod.namespace.to_string(),
+            pod: pod.name.to_string(),
+            interface: interface.clone(),
+            observed: reason.is_none(),
+            reason: reason.map(|reason| reason.as_str().into()),
+            advice: reason.map(|reason| reason.advice().into()),
+        };
+        PodRows { pods: pods.iter().take(Page::ROWS).map(row).collect(), truncated: pods.len() > Page::ROWS }
+    }
+
+    /// What is said of a flow, without writing it.
+    pub(crate) fn flow_row<'a>(&self, flow: &'a Flow) -> FlowRow<'a> {
+        self.lines.row(flow)
     }
 
     fn head(&self, truncated: bool, next: Option<u64>) -> PageBody<'_> {
@@ -198,9 +214,13 @@ fn row(line: Vec<u8>) -> serde_json::Result<Box<RawValue>> {
     serde_json::from_slice(&line)
 }
 
-fn wall(at: SystemTime) -> String {
+fn stamp(at: SystemTime) -> Timestamp {
     let since = at.duration_since(UNIX_EPOCH).unwrap_or_default();
-    time(Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX)))
+    Timestamp(u64::try_from(since.as_nanos()).unwrap_or(u64::MAX))
+}
+
+fn wall(at: SystemTime) -> String {
+    time(stamp(at))
 }
 
 #[derive(Serialize)]
@@ -210,12 +230,12 @@ struct ErrorBody<'a> {
 
 #[derive(Serialize)]
 struct NodeBody<'a> {
-    node: &'a str,
+    #[serde(flatten)]
+    view: NodeRow<'a>,
     time: String,
     version: &'static str,
     trust_domain: String,
     started: String,
-    observed_since: Option<String>,
     ready: bool,
     waiting_for: Vec<&'static str>,
     pods: PodsBody,
@@ -256,21 +276,8 @@ struct FindingsBody<'a> {
 struct CoverageBody<'a> {
     #[serde(flatten)]
     page: PageBody<'a>,
-    pods: Vec<PodBody>,
+    pods: Vec<PodRow>,
     watches: Vec<WatchBody>,
-}
-
-#[derive(Serialize)]
-struct PodBody {
-    namespace: String,
-    pod: String,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    interface: Option<String>,
-    observed: bool,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    reason: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    advice: Option<&'static str>,
 }
 
 #[derive(Serialize)]

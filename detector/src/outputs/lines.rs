@@ -2,13 +2,18 @@
 //!
 //! A hostile name can neither forge a line nor command a terminal: [`json`] escapes what JSON itself lets pass.
 
+use std::{borrow::Cow, collections::BTreeSet};
+
 use serde::Serialize;
 
 use crate::{
     cluster::TrustDomain,
     findings::Finding,
     flows::{End, Flow, Timestamp, range},
-    outputs::json,
+    outputs::{
+        json,
+        rows::{EndRow, FlowRow, WorkloadRow},
+    },
 };
 
 /// Turns findings and flows into lines.
@@ -41,7 +46,7 @@ impl Lines {
             time: time(flow.last_seen),
             id: id.as_str(),
             severity: severity.as_str(),
-            flow: self.body(flow),
+            flow: self.row(flow),
             why,
             fix,
             decided_by: decided_by.as_deref(),
@@ -54,10 +59,11 @@ impl Lines {
     ///
     /// It cannot be written as JSON, which it always can.
     pub fn flow(&self, flow: &Flow) -> serde_json::Result<Vec<u8>> {
-        line(&FlowLine { kind: "flow", time: time(flow.last_seen), flow: self.body(flow) })
+        line(&FlowLine { kind: "flow", time: time(flow.last_seen), flow: self.row(flow) })
     }
 
-    fn body<'a>(&self, flow: &'a Flow) -> Body<'a> {
+    /// The row of a flow.
+    pub(crate) fn row<'a>(&self, flow: &'a Flow) -> FlowRow<'a> {
         let Flow {
             client,
             server,
@@ -75,61 +81,66 @@ impl Lines {
             first_seen,
             last_seen,
         } = flow;
-        Body {
+        let borrowed =
+            |texts: &'a BTreeSet<String>| texts.iter().map(|text| Cow::Borrowed(text.as_str())).collect();
+        FlowRow {
             client: self.end(client),
             server: self.end(server),
             port: *port,
-            verdict: verdict.name(),
-            protocol: protocol.name(),
-            evidence: evidence.names().collect(),
-            methods: methods.names().collect(),
-            sni: tls.server_names.iter().map(String::as_str).collect(),
-            alpn: tls.protocols.iter().map(String::as_str).collect(),
+            verdict: verdict.name().into(),
+            protocol: protocol.name().into(),
+            evidence: evidence.names().map(Cow::Borrowed).collect(),
+            methods: methods.names().map(Cow::Borrowed).collect(),
+            sni: borrowed(&tls.server_names),
+            alpn: borrowed(&tls.protocols),
             count: *connections,
             with_credentials: *with_credentials,
             answered: *answered,
             refused: *refused,
-            first_seen: time(*first_seen),
-            last_seen: time(*last_seen),
+            first_seen: (*first_seen).into(),
+            last_seen: (*last_seen).into(),
         }
     }
 
-    fn end<'a>(&self, end: &'a End) -> EndBody<'a> {
-        let mut body = EndBody { address: end.address().to_string(), ..EndBody::default() };
+    fn end<'a>(&self, end: &'a End) -> EndRow<'a> {
+        let mut body = EndRow { address: end.address().to_string(), ..EndRow::default() };
         match end {
-            End::Pod { .. } => body.kind = "pod",
+            End::Pod { .. } => body.kind = "pod".into(),
             End::Service { service, .. } => {
-                body.kind = "service";
-                body.service = Some(&service.name.name);
+                body.kind = "service".into();
+                body.service = Some((&*service.name.name).into());
             }
             End::Node { name, .. } => {
-                body.kind = "node";
-                body.node = Some(name).filter(|name| !name.is_empty()).map(AsRef::as_ref);
+                body.kind = "node".into();
+                body.node = Some(name).filter(|name| !name.is_empty()).map(|name| (&**name).into());
             }
             End::Spoofed { owner, .. } => {
-                body.kind = "spoofed";
+                body.kind = "spoofed".into();
                 body.address_of = Some(owner.name.to_string());
             }
             End::External { address } => {
-                body.kind = "external";
-                body.range = Some(range(*address));
+                body.kind = "external".into();
+                body.range = Some(range(*address).into());
             }
             End::Unknown { address } => {
-                body.kind = "unknown";
-                body.range = Some(range(*address));
+                body.kind = "unknown".into();
+                body.range = Some(range(*address).into());
             }
         }
-        body.namespace = end.namespace();
+        body.namespace = end.namespace().map(Cow::Borrowed);
         if let Some(pod) = end.pod() {
             // Of a service's pods it is not known which one served; what they share is known.
             if matches!(end, End::Pod { .. } | End::Spoofed { .. }) {
-                body.pod = Some(&pod.name.name);
-                body.node = pod.node.as_deref();
+                body.pod = Some((&*pod.name.name).into());
+                body.node = pod.node.as_deref().map(Cow::Borrowed);
             }
-            body.workload = Some(WorkloadBody { kind: pod.workload.kind.as_str(), name: &pod.workload.name });
-            body.service_account = Some(&pod.service_account);
+            body.workload = Some(WorkloadRow {
+                kind: pod.workload.kind.as_str().into(),
+                name: (&*pod.workload.name).into(),
+            });
+            body.service_account = Some((&*pod.service_account).into());
             body.spiffe_id = Some(self.trust_domain.spiffe_id(pod));
-            body.mesh = Some(pod.proxy.as_str());
+            body.mesh = Some(pod.proxy.as_str().into());
         }
         body
     }
@@ -149,7 +160,7 @@ struct FindingLine<'a> {
     id: &'static str,
     severity: &'static str,
     #[serde(flatten)]
-    flow: Body<'a>,
+    flow: FlowRow<'a>,
     why: &'a str,
     fix: &'a str,
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -161,60 +172,7 @@ struct FlowLine<'a> {
     kind: &'static str,
     time: String,
     #[serde(flatten)]
-    flow: Body<'a>,
-}
-
-#[derive(Serialize)]
-struct Body<'a> {
-    client: EndBody<'a>,
-    server: EndBody<'a>,
-    port: u16,
-    verdict: &'static str,
-    protocol: &'static str,
-    evidence: Vec<&'static str>,
-    methods: Vec<&'static str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    sni: Vec<&'a str>,
-    #[serde(skip_serializing_if = "Vec::is_empty")]
-    alpn: Vec<&'a str>,
-    count: u64,
-    with_credentials: u64,
-    answered: u64,
-    refused: u64,
-    first_seen: String,
-    last_seen: String,
-}
-
-#[derive(Default, Serialize)]
-struct EndBody<'a> {
-    kind: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    namespace: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    pod: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    workload: Option<WorkloadBody<'a>>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    service_account: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    spiffe_id: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    address_of: Option<String>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    mesh: Option<&'static str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    node: Option<&'a str>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    range: Option<&'static str>,
-    address: String,
-}
-
-#[derive(Serialize)]
-struct WorkloadBody<'a> {
-    kind: &'a str,
-    name: &'a str,
+    flow: FlowRow<'a>,
 }
 
 /// RFC 3339 in UTC with milliseconds.

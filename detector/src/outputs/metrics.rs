@@ -25,7 +25,7 @@ use prometheus::{
 
 use self::{
     capped::{Capped, Labels, Vector},
-    kernel::KernelCollector,
+    kernel::{KernelCollector, KernelReader},
     labels::{ConnectionLabels, CredentialLabels, DestinationLabels, FindingLabels, WorkloadName},
     process::ProcessCollector,
     watches::WatchCollector,
@@ -55,6 +55,7 @@ pub enum Hook {
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    kernel: KernelReader,
     connections: Capped<ConnectionLabels, IntCounterVec>,
     credentials: Capped<CredentialLabels, IntCounterVec>,
     last_plaintext: Capped<DestinationLabels, IntGaugeVec>,
@@ -102,8 +103,9 @@ impl Metrics {
             identities: registered(&registry, catalogue::IDENTITIES.gauges()?)?,
             manifest_errors: registered(&registry, catalogue::MANIFEST_ERRORS.single_gauge()?)?,
             registry,
+            kernel: KernelReader::new(kernel),
         };
-        metrics.registry.register(Box::new(KernelCollector::new(kernel)?))?;
+        metrics.registry.register(Box::new(KernelCollector::new(metrics.kernel.clone())?))?;
         metrics.registry.register(Box::new(kernel::LinesLost::new(lines_lost)?))?;
         metrics.registry.register(Box::new(ProcessCollector::new()?))?;
         registered(&metrics.registry, catalogue::BUILD_INFO.gauges()?)?
@@ -267,6 +269,12 @@ impl Metrics {
         let mut text = Vec::new();
         TextEncoder::new().encode(&self.registry.gather(), &mut text)?;
         Ok(text)
+    }
+
+    /// What the kernel half says of itself now.
+    #[must_use]
+    pub fn kernel(&self) -> KernelReading {
+        self.kernel.read()
     }
 
     /// The content type of [`Metrics::render`].

@@ -1,14 +1,19 @@
-//! Owns the reading of what daemons and Prometheus answer: the way back from the API's rows and from metrics.
+//! Owns the way back from the API's rows, and from metrics, to what was observed: those of other daemons, which
+//! come as JSON, and those of this one, which are at hand.
 
 pub(crate) mod prometheus;
 
-use std::collections::HashMap;
+use std::{borrow::Cow, collections::HashMap};
 
+use detector_ebpf::counter::Counter;
 use serde::Deserialize;
 
+use super::{
+    metrics::{Fill, KernelReading},
+    rows::{EndRow, FlowRow, NodeRow, PodRow, PodRows},
+};
 use crate::{
     cluster::objects::Name,
-    flows::Timestamp,
     migration::{Call, Client, Source, Traffic},
 };
 
@@ -27,24 +32,9 @@ impl ReadError {
 }
 
 #[derive(Deserialize)]
-struct NodeAnswer {
-    node: String,
-    observed_since: Option<String>,
-}
-
-#[derive(Deserialize)]
 struct CoverageAnswer {
     truncated: bool,
     pods: Vec<PodRow>,
-}
-
-#[derive(Deserialize)]
-struct PodRow {
-    namespace: String,
-    pod: String,
-    observed: bool,
-    #[serde(default)]
-    reason: Option<String>,
 }
 
 #[derive(Deserialize)]
@@ -52,47 +42,54 @@ struct FlowsAnswer {
     truncated: bool,
     #[serde(default)]
     next: Option<u64>,
-    flows: Vec<FlowRow>,
+    flows: Vec<FlowRow<'static>>,
 }
 
-#[derive(Deserialize)]
-struct FlowRow {
-    client: EndRow,
-    server: EndRow,
-    port: u16,
-    verdict: String,
-    protocol: String,
-    evidence: Vec<String>,
-    #[serde(default)]
-    sni: Vec<String>,
-    #[serde(default)]
-    alpn: Vec<String>,
-    count: u64,
-    last_seen: String,
+/// What the map of edges says of a daemon's memory.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) struct EdgeMap {
+    /// Whether it was ever full.
+    pub(crate) was_full: bool,
+    /// How full it is, where that is known.
+    pub(crate) fill: Option<Fill>,
 }
 
-#[derive(Deserialize)]
-struct EndRow {
-    kind: String,
-    #[serde(default)]
-    namespace: Option<String>,
-    #[serde(default)]
-    service: Option<String>,
-    #[serde(default)]
-    workload: Option<WorkloadRow>,
-    #[serde(default)]
-    service_account: Option<String>,
-    #[serde(default)]
-    mesh: Option<String>,
-    #[serde(default)]
-    node: Option<String>,
-    address: String,
+impl EdgeMap {
+    /// What metrics, as text, say of it.
+    fn read(metrics: &str) -> Self {
+        let value = |series: &str| {
+            let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
+            line.trim().parse::<u64>().ok()
+        };
+        let full = value("plainsight_kernel_events_total{reason=\"edge_map_full\"}");
+        let entries = value("plainsight_map_entries{map=\"edges\"}");
+        let capacity = value("plainsight_map_capacity{map=\"edges\"}");
+        let fill = entries.zip(capacity).map(|(entries, capacity)| Fill { entries, capacity });
+        Self { was_full: full.is_some_and(|full| full > 0), fill }
+    }
+
+    /// Why a daemon may not remember all that it has seen: it forgets silent edges once its map is half full, and
+    /// sees none when it is full.
+    fn forgets(self) -> Option<String> {
+        if self.was_full {
+            return Some(
+                "its map of edges was full, so connections are missing: raise --max-edges".to_owned(),
+            );
+        }
+        // Below half for certain, whatever the moment of the question.
+        self.fill.is_some_and(|Fill { entries, capacity }| entries.saturating_mul(4) > capacity).then(|| {
+            "it has so many edges that it forgets those that are silent: ask Prometheus, or raise --max-edges"
+                .to_owned()
+        })
+    }
 }
 
-#[derive(Deserialize)]
-struct WorkloadRow {
-    kind: String,
-    name: String,
+impl From<&KernelReading> for EdgeMap {
+    fn from(reading: &KernelReading) -> Self {
+        let full = reading.counters.and_then(|counters| counters.get(Counter::EdgeMapFull as usize).copied());
+        let fill = reading.maps.iter().find(|(map, _)| *map == "edges").map(|(_, fill)| *fill);
+        Self { was_full: full.is_some_and(|full| full > 0), fill }
+    }
 }
 
 /// A page of flows: the calls, and what to ask for next.
@@ -107,45 +104,27 @@ fn parse<'a, T: Deserialize<'a>>(what: &'static str, text: &'a [u8]) -> Result<T
     serde_path_to_error::deserialize(&mut json).map_err(|error| ReadError::new(what, error))
 }
 
-fn time(what: &'static str, text: &str) -> Result<Timestamp, ReadError> {
-    let time: jiff::Timestamp = text.parse().map_err(|error| ReadError::new(what, error))?;
-    Ok(Timestamp(u64::try_from(time.as_nanosecond()).unwrap_or_default()))
-}
-
 /// A daemon, from its answers on the node, on coverage and of its metrics.
 pub(crate) fn daemon(node: &[u8], coverage: &[u8], metrics: &str) -> Result<Source, ReadError> {
-    let NodeAnswer { node, observed_since } = parse("/api/v1/node", node)?;
-    let since = observed_since.map(|since| time("/api/v1/node: observed_since", &since)).transpose()?;
+    let node = parse("/api/v1/node", node)?;
     let CoverageAnswer { truncated, pods } = parse("/api/v1/coverage", coverage)?;
+    Ok(source(node, PodRows { pods, truncated }, EdgeMap::read(metrics)))
+}
+
+/// A daemon, from what it says of itself.
+pub(crate) fn source(node: NodeRow<'_>, pods: PodRows, edges: EdgeMap) -> Source {
+    let NodeRow { node, observed_since } = node;
+    let PodRows { pods, truncated } = pods;
     let pods: HashMap<Name, Option<String>> = pods
         .into_iter()
-        .map(|PodRow { namespace, pod, observed, reason }| {
-            let reason = (!observed).then(|| reason.unwrap_or_else(|| "not observed".to_owned()));
+        .map(|PodRow { namespace, pod, observed, reason, .. }| {
+            let reason =
+                (!observed).then(|| reason.map_or_else(|| "not observed".to_owned(), Cow::into_owned));
             (Name::new(namespace, pod), reason)
         })
         .collect();
-    let gap = if truncated { Some("it has more pods than it says".to_owned()) } else { forgets(metrics) };
-    Ok(Source { name: format!("node {node}"), since, gap, pods: Some(pods) })
-}
-
-/// Why a daemon may not remember all that it has seen: it forgets silent edges once its map is half full, and
-/// sees none when it is full.
-fn forgets(metrics: &str) -> Option<String> {
-    let value = |series: &str| {
-        let line = metrics.lines().find_map(|line| line.strip_prefix(series)?.strip_prefix(' '))?;
-        line.trim().parse::<f64>().ok()
-    };
-    let full = value("plainsight_kernel_events_total{reason=\"edge_map_full\"}").unwrap_or_default();
-    if full > 0.0 {
-        return Some("its map of edges was full, so connections are missing: raise --max-edges".to_owned());
-    }
-    let entries = value("plainsight_map_entries{map=\"edges\"}")?;
-    let capacity = value("plainsight_map_capacity{map=\"edges\"}")?;
-    // Below half for certain, whatever the moment of the question.
-    (entries > capacity / 4.0).then(|| {
-        "it has so many edges that it forgets those that are silent: ask Prometheus, or raise --max-edges"
-            .to_owned()
-    })
+    let gap = if truncated { Some("it has more pods than it says".to_owned()) } else { edges.forgets() };
+    Source { name: format!("node {node}"), since: observed_since.map(Into::into), gap, pods: Some(pods) }
 }
 
 /// A page of a daemon's flows.
@@ -154,46 +133,40 @@ pub(crate) fn flows(text: &[u8]) -> Result<Flows, ReadError> {
     if truncated && next.is_none() {
         return Err(ReadError::new("/api/v1/flows", "truncated, and it does not say where to go on"));
     }
-    let mut calls = Vec::with_capacity(flows.len());
-    for row in flows {
-        if let Some(call) = call(row)? {
-            calls.push(call);
-        }
-    }
-    Ok(Flows { calls, next: next.filter(|_| truncated) })
+    Ok(Flows { calls: flows.into_iter().filter_map(call).collect(), next: next.filter(|_| truncated) })
 }
 
 /// A row; `None` where it says nothing of a workload's traffic.
-fn call(row: FlowRow) -> Result<Option<Call>, ReadError> {
-    let FlowRow { client, server, port, verdict, protocol, evidence, sni, alpn, count, last_seen } = row;
-    let Some(traffic) = Traffic::of(&verdict, &protocol) else { return Ok(None) };
+pub(crate) fn call(row: FlowRow<'_>) -> Option<Call> {
+    let FlowRow { client, server, port, verdict, protocol, evidence, sni, alpn, count, last_seen, .. } = row;
+    let traffic = Traffic::of(&verdict, &protocol)?;
     let EndRow { kind, namespace, service, workload, .. } = server;
-    let (Some(namespace), Some(workload)) = (namespace, workload) else { return Ok(None) };
-    Ok(Some(Call {
+    let (namespace, workload) = (namespace?, workload?);
+    Some(Call {
         client: caller(client),
-        server_namespace: namespace,
-        server_kind: Some(workload.kind),
-        server_workload: workload.name,
+        server_namespace: namespace.into_owned(),
+        server_kind: Some(workload.kind.into_owned()),
+        server_workload: workload.name.into_owned(),
         port: Some(port),
-        service: service.filter(|_| kind == "service"),
+        service: service.filter(|_| kind == "service").map(Cow::into_owned),
         traffic,
         probe: evidence.iter().any(|name| name == "kube-probe"),
         met_in_the_middle: sni.is_empty() && alpn.is_empty(),
         connections: Some(count),
-        last_seen: Some(time("/api/v1/flows: last_seen", &last_seen)?),
-    }))
+        last_seen: Some(last_seen.into()),
+    })
 }
 
-fn caller(end: EndRow) -> Client {
+fn caller(end: EndRow<'_>) -> Client {
     let EndRow { kind, namespace, workload, service_account, mesh, node, address, .. } = end;
-    match (kind.as_str(), namespace, workload) {
+    match (&*kind, namespace, workload) {
         (_, Some(namespace), Some(workload)) => Client::Workload {
-            namespace,
-            workload: workload.name,
-            service_account: service_account.unwrap_or_default(),
+            namespace: namespace.into_owned(),
+            workload: workload.name.into_owned(),
+            service_account: service_account.unwrap_or_default().into_owned(),
             meshed: mesh.map(|mesh| mesh != "none"),
         },
-        ("node", ..) => Client::Node { name: node.unwrap_or(address) },
+        ("node", ..) => Client::Node { name: node.map_or(address, Cow::into_owned) },
         (kind, ..) => Client::Elsewhere { name: format!("{address} ({kind})") },
     }
 }

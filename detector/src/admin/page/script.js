@@ -5,7 +5,7 @@
   const VERDICTS = ["plaintext", "opaque", "tls", "mesh-mtls"];
   const SEVERITIES = ["critical", "high", "medium", "low", "info"];
   const MAP_EDGES = 400, ROWS = 500, PAGES = 50, EVERY = 5000;
-  const state = { view: "map", paused: false, token: "", chosen: null, shown: new Set(VERDICTS), words: [], data: null, opened: new Set() };
+  const state = { view: "map", paused: false, token: "", chosen: null, shown: new Set(VERDICTS), words: [], data: null, readiness: null, opened: new Set() };
 
   const el = (name, attributes = {}, ...children) => {
     const node = document.createElement(name);
@@ -69,10 +69,13 @@
   };
   const refresh = async () => {
     try {
-      const [node, coverage, readiness, flows, findings] = await Promise.all([ask("/api/v1/node"), ask("/api/v1/coverage"), ask("/api/v1/readiness"), askAll("flows"), askAll("findings")]);
+      // Readiness is worked out anew for each answer, so it is asked for by who looks at it.
+      const looked = state.view === "readiness" ? ask("/api/v1/readiness") : null;
+      const [node, coverage, flows, findings, readiness] = await Promise.all([ask("/api/v1/node"), ask("/api/v1/coverage"), askAll("flows"), askAll("findings"), looked]);
+      state.readiness = readiness || state.readiness;
       const before = state.data && state.data.print;
-      const print = JSON.stringify([node.ready, node.pods, coverage.pods, coverage.watches.map(watch => [watch.resource, watch.state]), readiness.workloads.map(work => ({ ...work, observed_seconds: 0 })), flows.rows, findings.rows]);
-      state.data = { node, coverage, readiness, flows: flows.rows, findings: findings.rows, truncated: flows.truncated || findings.truncated, print };
+      const print = JSON.stringify([node.ready, node.pods, coverage.pods, coverage.watches.map(watch => [watch.resource, watch.state]), state.readiness && state.readiness.workloads.map(work => ({ ...work, observed_seconds: 0 })), flows.rows, findings.rows]);
+      state.data = { node, coverage, flows: flows.rows, findings: findings.rows, truncated: flows.truncated || findings.truncated, print };
       $("login").hidden = true;
       say("");
       head();
@@ -328,7 +331,8 @@
     blocked: ["plaintext", "STRICT would refuse calls"], ready: ["mesh-mtls", "may go to STRICT"], done: ["mesh-mtls", "is STRICT"],
     "not-yet": ["tls", "nothing against it yet"], "not-observed": ["opaque", "not all of it is observed"], "no-proxy": ["opaque", "no proxy would enforce it"] };
   const drawReadiness = () => {
-    const { workloads, notes, quiet_seconds } = state.data.readiness;
+    if (!state.readiness) return $("view-readiness").replaceChildren(el("div", { class: "panel empty" }, "Asking the daemon."));
+    const { workloads, notes, quiet_seconds } = state.readiness;
     const order = Object.keys(ANSWERS);
     const shown = workloads.map(work => ({ work, text: searchable(work.namespace, work.kind, work.name, work.answer, work.declared, ...work.breaks.map(call => call.client)) })).filter(matches).map(row => row.work)
       .sort((a, b) => Number(b.mcp) - Number(a.mcp) || order.indexOf(a.answer) - order.indexOf(b.answer));
@@ -366,7 +370,12 @@
 
   // === what the reader does
 
-  const show = view => { state.view = view; history.replaceState(null, "", "#" + view); draw(); };
+  const show = view => {
+    state.view = view;
+    history.replaceState(null, "", "#" + view);
+    draw();
+    if (view === "readiness" && !(state.paused && state.readiness)) refresh();
+  };
   for (const tab of $("tabs").children) tab.addEventListener("click", () => show(tab.dataset.view));
   $("tabs").addEventListener("keydown", event => {
     const tabs = [...$("tabs").children], at = tabs.indexOf(document.activeElement);
@@ -403,6 +412,8 @@
   const asked = location.hash.slice(1);
   if ($("view-" + asked)) state.view = asked;
   for (const tab of $("tabs").children) { tab.tabIndex = tab.dataset.view === state.view ? 0 : -1; tab.setAttribute("aria-selected", String(tab.dataset.view === state.view)); }
+  // A tab that nobody sees asks for nothing, and has old news when it comes back.
+  document.addEventListener("visibilitychange", () => { if (!document.hidden && !state.paused) refresh(); });
   const tick = async () => { if (!state.paused && !document.hidden) await refresh(); setTimeout(tick, EVERY); };
   tick();
 })();

@@ -44,8 +44,29 @@ pub struct Fill {
     pub capacity: u64,
 }
 
-pub(super) struct KernelCollector<F> {
-    read: F,
+/// Asks the kernel half.
+#[derive(Clone)]
+pub(super) struct KernelReader(Arc<dyn Fn() -> KernelReading + Send + Sync>);
+
+impl KernelReader {
+    pub(super) fn new(read: impl Fn() -> KernelReading + Send + Sync + 'static) -> Self {
+        Self(Arc::new(read))
+    }
+
+    pub(super) fn read(&self) -> KernelReading {
+        (self.0)()
+    }
+}
+
+impl fmt::Debug for KernelReader {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("KernelReader").finish_non_exhaustive()
+    }
+}
+
+#[derive(Debug)]
+pub(super) struct KernelCollector {
+    read: KernelReader,
     descs: Vec<Desc>,
 }
 
@@ -74,20 +95,20 @@ impl Families {
     }
 }
 
-impl<F> KernelCollector<F> {
-    pub(super) fn new(read: F) -> Result<Self, prometheus::Error> {
+impl KernelCollector {
+    pub(super) fn new(read: KernelReader) -> Result<Self, prometheus::Error> {
         let descs = Families::new()?.each().iter().flat_map(|family| family.desc()).cloned().collect();
         Ok(Self { read, descs })
     }
 }
 
-impl<F: Fn() -> KernelReading + Send + Sync> Collector for KernelCollector<F> {
+impl Collector for KernelCollector {
     fn desc(&self) -> Vec<&Desc> {
         self.descs.iter().collect()
     }
 
     fn collect(&self) -> Vec<MetricFamily> {
-        let KernelReading { counters, maps, programs } = (self.read)();
+        let KernelReading { counters, maps, programs } = self.read.read();
         // The families were made once at the start already, so they can be made.
         let Ok(families) = Families::new() else { return Vec::new() };
         for (counter, count) in Counter::ALL.iter().zip(counters.into_iter().flatten()) {
@@ -109,12 +130,6 @@ impl<F: Fn() -> KernelReading + Send + Sync> Collector for KernelCollector<F> {
 pub(super) fn filled(families: &[&dyn Collector]) -> Vec<MetricFamily> {
     let all = families.iter().flat_map(|family| family.collect());
     all.filter(|family| !family.get_metric().is_empty()).collect()
-}
-
-impl<F> fmt::Debug for KernelCollector<F> {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("KernelCollector").finish_non_exhaustive()
-    }
 }
 
 /// Lines that nobody read.
