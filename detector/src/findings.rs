@@ -173,6 +173,8 @@ mod binding;
 #[cfg(test)]
 mod bystanders;
 #[cfg(test)]
+mod published;
+#[cfg(test)]
 mod remedies;
 #[cfg(test)]
 mod seed;

@@ -50,11 +50,11 @@ fn name() -> impl Strategy<Value = String> {
 
 /// Names of what stands in the scenario.
 #[derive(Clone, Debug)]
-struct Names {
-    namespace: String,
-    server: String,
-    client: String,
-    policy: String,
+pub(super) struct Names {
+    pub(super) namespace: String,
+    pub(super) server: String,
+    pub(super) client: String,
+    pub(super) policy: String,
 }
 
 fn names() -> impl Strategy<Value = Names> {
@@ -63,10 +63,14 @@ fn names() -> impl Strategy<Value = Names> {
         .prop_map(|(namespace, server, client, policy)| Names { namespace, server, client, policy })
 }
 
-const MESHES: [&str; 4] = ["none", "istio", "linkerd", "ours"];
+pub(super) const MESHES: [&str; 4] = ["none", "istio", "linkerd", "ours"];
 
 /// A server and a client in a mesh, and what is declared for the server.
-fn manifests(mesh: &str, mode: &str, Names { namespace, server, client, policy }: &Names) -> String {
+pub(super) fn manifests(
+    mesh: &str,
+    mode: &str,
+    Names { namespace, server, client, policy }: &Names,
+) -> String {
     let (label, annotation, proxy) = match mesh {
         "istio" => ("security.istio.io/tlsMode: istio", "sidecar.istio.io/status: \"{}\"", "istio-proxy"),
         "linkerd" => ("linkerd.io/control-plane-ns: linkerd", "a: b", "linkerd-proxy"),
@@ -100,7 +104,7 @@ fn manifests(mesh: &str, mode: &str, Names { namespace, server, client, policy }
 }
 
 /// Every fix that there is for what goes on and for what is declared.
-fn fixes(text: &str) -> Vec<String> {
+pub(super) fn fixes(text: &str) -> Vec<String> {
     let read = cluster::read_str("world.yaml", text);
     assert!(read.errors.is_empty(), "{:?}\n{text}", read.errors);
     let inventory = Inventory::new(read.objects.clone(), read.templates, None);
@@ -193,6 +197,10 @@ proptest! {
             is_quoted(&fix)?;
             let read = cluster::read_str("fix.yaml", &fix);
             prop_assert!(read.errors.is_empty(), "{:?}\n{}", read.errors, fix);
+            for object in &read.objects {
+                let Object::Policy(object) = object else { continue };
+                prop_assert!(object.unknown_fields().is_empty(), "{:?}\n{}", object.unknown_fields(), fix);
+            }
             for text in fix.split("---\n") {
                 let Some(manifest) = serde_saphyr::from_str::<Option<Value>>(text).unwrap() else { continue };
                 prop_assert!(manifest["metadata"]["name"].is_string(), "{}", fix);
