@@ -36,6 +36,8 @@ pub enum Reason {
     AttachRefused,
     /// Another program sits in front and may hide packets.
     Displaced,
+    /// An XDP program gets what the pod sends before ours and may hide it. What the pod receives is seen.
+    Xdp,
 }
 
 impl Reason {
@@ -48,6 +50,7 @@ impl Reason {
         Self::KernelFeatureMissing,
         Self::AttachRefused,
         Self::Displaced,
+        Self::Xdp,
     ];
 
     /// The label in metrics.
@@ -61,6 +64,7 @@ impl Reason {
             Self::KernelFeatureMissing => "kernel-feature-missing",
             Self::AttachRefused => "attach-refused",
             Self::Displaced => "displaced",
+            Self::Xdp => "xdp",
         }
     }
 
@@ -79,6 +83,9 @@ impl Reason {
             }
             Self::AttachRefused => "the kernel refused the programs: see the log",
             Self::Displaced => "another program sits in front of ours on its interface",
+            Self::Xdp => {
+                "an XDP program on its interface may take or change what it sends before it is seen; what it receives is seen"
+            }
         }
     }
 }
@@ -157,6 +164,7 @@ impl Coverage {
         state.standing.remove(&ifindex);
         state.topology.links.remove(&ifindex);
         state.topology.behind.remove(&ifindex);
+        state.topology.xdp.remove(&ifindex);
         state.seen.retain(|_, link| *link != ifindex);
     }
 
@@ -212,6 +220,7 @@ impl State {
             None => (None, LinkKind::Other),
         };
         let reason = match (self.standing.get(&link), kind) {
+            (Some(Standing::Attached), _) if self.topology.xdp.contains(&link) => Some(Reason::Xdp),
             (Some(Standing::Attached), _) => None,
             (Some(Standing::Displaced), _) => Some(Reason::Displaced),
             (Some(Standing::Unsupported), _) => Some(Reason::KernelFeatureMissing),
@@ -244,6 +253,7 @@ mod tests {
                 link(10, "veth10", LinkKind::Veth),
                 link(11, "veth11", LinkKind::Veth),
                 link(12, "veth12", LinkKind::Veth),
+                link(13, "veth13", LinkKind::Veth),
             ]
             .into(),
             behind: [
@@ -251,8 +261,10 @@ mod tests {
                 behind(8, "10.244.0.8"),
                 behind(9, "10.244.0.9"),
                 behind(12, "10.244.0.14"),
+                behind(13, "10.244.0.15"),
             ]
             .into(),
+            xdp: [12, 13].into(),
         }
     }
 
@@ -267,6 +279,7 @@ mod tests {
             ("d-by-traffic", "10.244.0.10"),
             ("e-nowhere", "10.244.0.12"),
             ("g-old-kernel", "10.244.0.14"),
+            ("j-xdp", "10.244.0.15"),
         ] {
             store.apply(Object::Pod(testing::pod("mcp", name, &[address])));
         }
@@ -284,6 +297,7 @@ mod tests {
         coverage.standing(8, Some(Standing::Refused));
         coverage.standing(10, Some(Standing::Displaced));
         coverage.standing(12, Some(Standing::Unsupported));
+        coverage.standing(13, Some(Standing::Attached));
         coverage.seen([(ip("10.244.0.10"), 10)]);
         let report: Vec<_> = coverage
             .report(&store)
@@ -303,6 +317,7 @@ mod tests {
                 line("e-nowhere", None, Some(Reason::NoInterface)),
                 line("f-host", None, Some(Reason::HostNetwork)),
                 line("g-old-kernel", Some("veth12"), Some(Reason::KernelFeatureMissing)),
+                line("j-xdp", Some("veth13"), Some(Reason::Xdp)),
             ]
         );
     }

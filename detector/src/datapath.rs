@@ -4,12 +4,13 @@
 //! error with the interface's name, and what the kernel counts is read as it stands.
 
 mod attach;
+mod bpf;
 mod clsact;
 mod events;
+mod info;
 mod load;
 mod maps;
 mod pins;
-mod query;
 mod remove;
 mod runs;
 mod takeover;
@@ -33,7 +34,6 @@ use detector_ebpf::{
     names,
 };
 
-use self::{attach::Links, clsact::Cleared};
 pub use self::{
     attach::{AttachError, Place},
     events::Events,
@@ -42,6 +42,10 @@ pub use self::{
     remove::{Removed, remove},
     runs::ProgramRuns,
     takeover::{Inheritance, Takeover},
+};
+use self::{
+    attach::{Instances, Links},
+    clsact::Cleared,
 };
 
 /// Sizes and settings of the kernel half.
@@ -96,6 +100,7 @@ pub struct UnknownHook;
 #[derive(Debug)]
 pub struct Datapath {
     ebpf: Mutex<Ebpf>,
+    second: Instances,
     links: Mutex<HashMap<u32, Links>>,
     /// Links of a daemon before whose interfaces were not told of yet.
     kept: Mutex<takeover::Kept>,
@@ -178,8 +183,8 @@ impl Datapath {
     ///
     /// The object is none, or the kernel refuses it; the error holds the end of the verifier's log.
     pub fn load(config: &DatapathConfig) -> Result<Self, LoadError> {
-        let ebpf = load::load(config, None)?;
-        Ok(Self::new(config, ebpf, None))
+        let (ebpf, second) = load::load_twice(config, None)?;
+        Ok(Self::new(config, ebpf, second, None))
     }
 
     /// Loads the programs, goes on with what a daemon before has left under `pins`, and leaves it to the next.
@@ -188,17 +193,18 @@ impl Datapath {
     ///
     /// As [`Self::load`]; or the pins cannot be read or replaced.
     pub fn take_over(config: &DatapathConfig, pins: Pins) -> Result<Self, LoadError> {
-        let takeover::Taken { ebpf, kept, base, takeover } = takeover::take_over(config, &pins)?;
-        let mut datapath = Self::new(config, ebpf, Some(pins));
+        let takeover::Taken { ebpf, second, kept, base, takeover } = takeover::take_over(config, &pins)?;
+        let mut datapath = Self::new(config, ebpf, second, Some(pins));
         datapath.kept = Mutex::new(kept);
         datapath.base = Arc::new(base);
         datapath.takeover = takeover;
         Ok(datapath)
     }
 
-    fn new(config: &DatapathConfig, ebpf: Ebpf, pins: Option<Pins>) -> Self {
+    fn new(config: &DatapathConfig, ebpf: Ebpf, second: Instances, pins: Option<Pins>) -> Self {
         Self {
             ebpf: Mutex::new(ebpf),
+            second,
             links: Mutex::default(),
             kept: Mutex::default(),
             base: Arc::default(),
@@ -229,7 +235,7 @@ impl Datapath {
     /// [`AttachError::NoDevice`] if the interface is gone.
     pub fn attach(&self, ifindex: u32, name: &str) -> Result<Attached, AttachError> {
         let links = attach::attach(
-            &mut self.ebpf(),
+            &self.ebpf(),
             self.pins.as_ref(),
             &mut lock(&self.kept),
             self.config.hooks,
@@ -241,29 +247,28 @@ impl Datapath {
         Ok(attached)
     }
 
-    /// Where the programs sit on the hooks of an interface. Two system calls a hook, or with filters of clsact a
-    /// list of them.
-    pub fn place(&self, ifindex: u32) -> Place {
-        lock(&self.links).get(&ifindex).map_or(Place::Unknown, |links| links.place(ifindex))
+    /// Where the programs sit on the hooks of interfaces. One system call a hook, or with filters of clsact a list
+    /// of them.
+    pub fn places(&self, interfaces: impl IntoIterator<Item = u32>) -> Vec<(u32, Place)> {
+        let (links, mut look) = (lock(&self.links), clsact::Look::default());
+        let mut place =
+            |ifindex| links.get(&ifindex).map_or(Place::Unknown, |one| one.place(ifindex, &mut look));
+        interfaces.into_iter().map(|ifindex| (ifindex, place(ifindex))).collect()
     }
 
-    /// Puts the programs first again, and says where they sit then. By TCX a program cannot be on a hook twice,
-    /// so packets pass unseen from its going to its coming: for as long as the kernel waits for those that run
-    /// it. A filter comes before the old one goes.
+    /// Puts the programs first again, and says where they sit then. They come before they leave their old place, so
+    /// that no packet meets neither; where a hook has no room for one more, they leave first.
     ///
     /// # Errors
     ///
     /// They could not be attached again, and are not there any more.
     pub fn restore(&self, ifindex: u32, name: &str) -> Result<Place, AttachError> {
-        let by_filters = matches!(lock(&self.links).get(&ifindex), Some(Links::Clsact(_)));
-        if !by_filters {
-            self.detach(ifindex);
-        }
-        if let Err(error) = self.attach(ifindex, name) {
-            let _gone = lock(&self.links).remove(&ifindex);
-            return Err(error);
-        }
-        Ok(self.place(ifindex))
+        let Some(links) = lock(&self.links).remove(&ifindex) else { return Ok(Place::Unknown) };
+        let pins = self.pins.as_ref();
+        let links = attach::restore(&self.ebpf(), &self.second, pins, ifindex, name, links)?;
+        let place = links.place(ifindex, &mut clsact::Look::default());
+        let _none = lock(&self.links).insert(ifindex, links);
+        Ok(place)
     }
 
     /// Lets go of an interface, which may be gone.
@@ -330,7 +335,7 @@ impl Datapath {
     ///
     /// The kernel does not say.
     pub fn runs(&self) -> Result<Vec<(&'static str, ProgramRuns)>, ReadError> {
-        runs::read(&self.ebpf())
+        runs::read(&self.ebpf(), &self.second)
     }
 
     /// Removes idle flows; answers how many. To be called every few seconds.

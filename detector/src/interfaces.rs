@@ -33,12 +33,12 @@ use tokio::{
 };
 use tokio_util::sync::CancellationToken;
 
-use self::schedule::Schedule;
 pub use self::{
     link::{Link, decide},
     pattern::{Pattern, PatternError, Select},
     topology::{LinkKind, Topology},
 };
+use self::{schedule::Schedule, topology::has_xdp};
 use crate::readiness::BlockReady;
 
 /// News about interfaces.
@@ -241,7 +241,10 @@ impl Watcher {
             {
                 Vec::new()
             }
-            RouteNetlinkMessage::NewLink(link) => self.saw(&Link::from(link)).into_iter().collect(),
+            RouteNetlinkMessage::NewLink(link) => {
+                let changed = self.saw(&Link::from(link));
+                changed.into_iter().chain(self.saw_xdp(link)).collect()
+            }
             RouteNetlinkMessage::DelLink(link) => self.forget(link.header.index, true).into_iter().collect(),
             RouteNetlinkMessage::NewAddress(address) => {
                 let fresh = address_of(address).is_some_and(|address| self.addresses.insert(address));
@@ -272,12 +275,26 @@ impl Watcher {
         }
     }
 
+    /// An XDP program that came to a link that is known, or went. One that comes by a link of BPF, and not by
+    /// netlink, is not told of, and is found by the next dump.
+    fn saw_xdp(&mut self, link: &LinkMessage) -> Option<Change> {
+        let ifindex = link.header.index;
+        let Topology { links, xdp, .. } = &mut self.topology;
+        let changed = links.contains_key(&ifindex)
+            && match has_xdp(link)? {
+                true => xdp.insert(ifindex),
+                false => xdp.remove(&ifindex),
+            };
+        changed.then(|| Change::Topology(self.topology.clone()))
+    }
+
     fn forget(&mut self, ifindex: u32, gone: bool) -> Option<Change> {
         self.known.remove(&ifindex)?;
         if gone {
             // The listener forgets it too. One that comes back as it was is news.
             self.topology.links.remove(&ifindex);
             self.topology.behind.remove(&ifindex);
+            self.topology.xdp.remove(&ifindex);
         }
         Some(Change::Removed { ifindex, gone })
     }
@@ -302,7 +319,7 @@ fn address_of(message: &AddressMessage) -> Option<IpAddr> {
 
 #[cfg(test)]
 mod tests {
-    use rtnetlink::packet_route::link::LinkMessage;
+    use rtnetlink::packet_route::link::{LinkAttribute, LinkMessage, LinkXdp, XdpAttached};
     use tokio::sync::mpsc;
 
     use super::{
@@ -363,6 +380,31 @@ mod tests {
         for message in [RouteNetlinkMessage::NewLink(link.clone()), RouteNetlinkMessage::DelLink(link)] {
             assert_eq!(watcher.notified(&NetlinkMessage::from(message)), []);
         }
+    }
+
+    #[test]
+    fn an_xdp_program_is_told_when_it_comes_and_when_it_goes() {
+        let mut watcher = watcher("auto");
+        watcher.topology.links.insert(3, ("veth3".to_owned(), LinkKind::Veth));
+        let mut link = LinkMessage::default();
+        link.header.index = 3;
+        assert_eq!(watcher.saw_xdp(&link), None, "the message says nothing of it");
+        for (mode, told) in [
+            (XdpAttached::None, None),
+            (XdpAttached::Driver, Some(BTreeSet::from([3]))),
+            (XdpAttached::SocketBuffer, None),
+            (XdpAttached::None, Some(BTreeSet::new())),
+        ] {
+            link.attributes = vec![LinkAttribute::Xdp(vec![LinkXdp::Attached(mode)])];
+            let change = watcher.saw_xdp(&link).map(|change| match change {
+                Change::Topology(topology) => topology.xdp,
+                other => panic!("{other:?}"),
+            });
+            assert_eq!(change, told, "{mode:?}");
+        }
+        link.header.index = 4;
+        link.attributes = vec![LinkAttribute::Xdp(vec![LinkXdp::Attached(XdpAttached::Driver)])];
+        assert_eq!(watcher.saw_xdp(&link), None, "a link that is not known yet comes with the next dump");
     }
 
     #[test]

@@ -4,32 +4,32 @@
 //! Interfaces are looked for in the network namespace that is named. What is attached by a link goes when the
 //! link is dropped.
 
+#[path = "../../detector/src/datapath/bpf.rs"]
+mod bpf;
+
 use std::{
-    fs, io,
-    mem::size_of,
-    os::fd::{AsRawFd as _, FromRawFd as _, OwnedFd},
+    os::fd::{AsRawFd as _, OwnedFd},
     path::Path,
 };
 
 use anyhow::{Context as _, Result};
-use nix::{libc, net::if_::if_nametoindex};
+use nix::net::if_::if_nametoindex;
 
 use crate::netns::NetNs;
 
 /// Commands of `enum bpf_cmd`.
 mod command {
     pub(super) const PROG_LOAD: i32 = 5;
-    pub(super) const OBJ_PIN: i32 = 6;
-    pub(super) const PROG_QUERY: i32 = 16;
-    pub(super) const LINK_CREATE: i32 = 28;
     pub(super) const LINK_GET_FD_BY_ID: i32 = 30;
     pub(super) const LINK_DETACH: i32 = 34;
 }
 
 /// `BPF_PROG_TYPE_SCHED_CLS`.
 const SCHED_CLS: u32 = 3;
-/// `BPF_F_BEFORE`: without a program that it refers to, at the head.
-const BEFORE: u32 = 1 << 3;
+/// `BPF_PROG_TYPE_XDP`.
+const XDP: u32 = 6;
+/// `BPF_XDP` of `enum bpf_attach_type`.
+const ON_XDP: u32 = 37;
 /// `BPF_F_AFTER`, at the end.
 const AFTER: u32 = 1 << 4;
 /// Programs that the kernel lets a hook have: of the `BPF_MPROG_MAX` places, one is kept free.
@@ -51,24 +51,27 @@ pub enum Answer {
 impl Answer {
     /// The program, as instructions of eight bytes each: operation, registers, offset, constant.
     fn instructions(self) -> Vec<[u8; 8]> {
-        let give = |value: i32| [instruction(0xb7, 0, 0, value), instruction(0x95, 0, 0, 0)].concat();
-        let code = match self {
+        match self {
             Self::Next => give(-1),
             Self::Pass => give(0),
             Self::Drop => give(2),
             Self::DropSome => [
                 // The first member of `struct __sk_buff` is the length.
-                instruction(0x61, 0x10, 0, 0).to_vec(),
+                vec![instruction(0x61, 0x10, 0, 0)],
                 // What of it the mask leaves, compared with 1.
-                instruction(0x57, 0, 0, 3).to_vec(),
-                instruction(0x15, 0, 2, 1).to_vec(),
+                vec![instruction(0x57, 0, 0, 3)],
+                vec![instruction(0x15, 0, 2, 1)],
                 give(-1),
                 give(2),
             ]
             .concat(),
-        };
-        code.as_chunks().0.to_vec()
+        }
     }
+}
+
+/// The end of a program, with what it answers.
+fn give(value: i32) -> Vec<[u8; 8]> {
+    vec![instruction(0xb7, 0, 0, value), instruction(0x95, 0, 0, 0)]
 }
 
 fn instruction(operation: u8, registers: u8, offset: i16, constant: i32) -> [u8; 8] {
@@ -92,8 +95,8 @@ impl Hook {
     /// `BPF_TCX_INGRESS` and `BPF_TCX_EGRESS`.
     const fn attach_type(self) -> u32 {
         match self {
-            Self::Ingress => 46,
-            Self::Egress => 47,
+            Self::Ingress => bpf::INGRESS,
+            Self::Egress => bpf::EGRESS,
         }
     }
 
@@ -116,6 +119,24 @@ pub enum Position {
     Tail,
 }
 
+/// What an XDP program does with frames, as `enum xdp_action` has it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Frames {
+    /// It drops them.
+    Drop = 1,
+    /// It lets them pass.
+    Pass = 2,
+}
+
+/// Where XDP runs, as `XDP_FLAGS_…_MODE` of linux/if_link.h.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Xdp {
+    /// Before the packet's `sk_buff`, at the head of the stack.
+    Generic = 1 << 1,
+    /// In the driver.
+    Native = 1 << 2,
+}
+
 /// A program that is loaded.
 #[derive(Debug)]
 pub struct Neighbour(OwnedFd);
@@ -126,12 +147,25 @@ pub struct Neighbour(OwnedFd);
 pub struct Link(OwnedFd);
 
 impl Neighbour {
-    /// Loads a program.
+    /// Loads a program for a hook.
     ///
     /// # Errors
     ///
     /// Not root, or the kernel refuses it.
     pub fn load(answer: Answer) -> Result<Self> {
+        Self::load_as(SCHED_CLS, answer.instructions())
+    }
+
+    /// Loads a program for XDP, which has the same answer to every frame.
+    ///
+    /// # Errors
+    ///
+    /// As [`Self::load`].
+    pub fn load_xdp(answer: Frames) -> Result<Self> {
+        Self::load_as(XDP, give(answer as i32))
+    }
+
+    fn load_as(prog_type: u32, instructions: Vec<[u8; 8]>) -> Result<Self> {
         #[repr(C)]
         #[derive(Default)]
         struct Load {
@@ -146,16 +180,16 @@ impl Neighbour {
             prog_flags: u32,
             prog_name: [u8; 16],
         }
-        let instructions = answer.instructions();
         let mut load = Load {
-            prog_type: SCHED_CLS,
+            prog_type,
             insn_cnt: u32::try_from(instructions.len())?,
             insns: instructions.as_ptr() as u64,
             license: c"Dual MIT/GPL".as_ptr() as u64,
             prog_name: *b"neighbour\0\0\0\0\0\0\0",
             ..Load::default()
         };
-        let program = descriptor(command::PROG_LOAD, &mut load).context("load a program")?;
+        // SAFETY: the structure is laid out as the kernel's; instructions and licence outlive the call.
+        let program = unsafe { bpf::descriptor(command::PROG_LOAD, &mut load) }.context("load a program")?;
         Ok(Self(program))
     }
 
@@ -165,31 +199,28 @@ impl Neighbour {
     ///
     /// The interface is not there, the hook is full, or the program is on it already.
     pub fn attach(&self, netns: &NetNs, interface: &str, hook: Hook, position: Position) -> Result<Link> {
-        #[repr(C)]
-        #[derive(Default)]
-        struct Create {
-            prog_fd: u32,
-            target_ifindex: u32,
-            attach_type: u32,
-            flags: u32,
-            relative: u32,
-            _pad: u32,
-            expected_revision: u64,
-        }
         netns.run(|| {
-            let mut create = Create {
-                prog_fd: self.0.as_raw_fd().cast_unsigned(),
-                target_ifindex: if_nametoindex(interface).with_context(|| format!("find {interface}"))?,
-                attach_type: hook.attach_type(),
-                flags: match position {
-                    Position::Head => BEFORE,
-                    Position::Tail => AFTER,
-                },
-                ..Create::default()
+            let ifindex = if_nametoindex(interface).with_context(|| format!("find {interface}"))?;
+            let flags = match position {
+                Position::Head => bpf::BEFORE,
+                Position::Tail => AFTER,
             };
-            let link = descriptor(command::LINK_CREATE, &mut create)
+            let link = bpf::link(&self.0, ifindex, hook.attach_type(), flags)
                 .with_context(|| format!("attach to {} of {interface}", hook.name()))?;
             Ok(Link(link))
+        })
+    }
+
+    /// Attaches it to XDP by a link.
+    ///
+    /// # Errors
+    ///
+    /// The interface is not there, or has one already.
+    pub fn attach_xdp(&self, netns: &NetNs, interface: &str, mode: Xdp) -> Result<Link> {
+        netns.run(|| {
+            let ifindex = if_nametoindex(interface).with_context(|| format!("find {interface}"))?;
+            let link = bpf::link(&self.0, ifindex, ON_XDP, mode as u32);
+            Ok(Link(link.with_context(|| format!("attach to XDP of {interface}"))?))
         })
     }
 
@@ -199,18 +230,7 @@ impl Neighbour {
     ///
     /// The path is taken, or on no BPF file system.
     pub fn pin(&self, path: &Path) -> Result<()> {
-        #[repr(C)]
-        struct Pin {
-            pathname: u64,
-            bpf_fd: u32,
-            file_flags: u32,
-        }
-        let name =
-            std::ffi::CString::new(path.as_os_str().as_encoded_bytes()).context("a path with a zero")?;
-        let mut pin =
-            Pin { pathname: name.as_ptr() as u64, bpf_fd: self.0.as_raw_fd().cast_unsigned(), file_flags: 0 };
-        bpf(command::OBJ_PIN, &mut pin).with_context(|| format!("pin {}", path.display()))?;
-        Ok(())
+        bpf::pin(&self.0, path).with_context(|| format!("pin {}", path.display()))
     }
 }
 
@@ -221,10 +241,7 @@ impl Link {
     ///
     /// The kernel does not say.
     pub fn id(&self) -> Result<u32> {
-        let path = format!("/proc/self/fdinfo/{}", self.0.as_raw_fd());
-        let text = fs::read_to_string(&path).with_context(|| format!("read {path}"))?;
-        let number = text.lines().find_map(|line| line.strip_prefix("link_id:")?.trim().parse().ok());
-        number.with_context(|| format!("no number of a link in {text}"))
+        bpf::link_id(&self.0).context("ask for the number of a link")
     }
 }
 
@@ -243,35 +260,11 @@ pub struct Attached {
 ///
 /// The interface is not there, or the kernel has no TCX.
 pub fn attached(netns: &NetNs, interface: &str, hook: Hook) -> Result<Vec<Attached>> {
-    #[repr(C)]
-    #[derive(Default)]
-    struct Query {
-        target_ifindex: u32,
-        attach_type: u32,
-        query_flags: u32,
-        attach_flags: u32,
-        prog_ids: u64,
-        count: u32,
-        _pad: u32,
-        prog_attach_flags: u64,
-        link_ids: u64,
-        link_attach_flags: u64,
-        revision: u64,
-    }
     netns.run(|| {
-        let (mut programs, mut links) = ([0_u32; HOOK_MAX], [0_u32; HOOK_MAX]);
-        let mut query = Query {
-            target_ifindex: if_nametoindex(interface).with_context(|| format!("find {interface}"))?,
-            attach_type: hook.attach_type(),
-            prog_ids: programs.as_mut_ptr() as u64,
-            link_ids: links.as_mut_ptr() as u64,
-            count: u32::try_from(HOOK_MAX)?,
-            ..Query::default()
-        };
-        bpf(command::PROG_QUERY, &mut query)
+        let ifindex = if_nametoindex(interface).with_context(|| format!("find {interface}"))?;
+        let all = bpf::programs(ifindex, hook.attach_type())
             .with_context(|| format!("list the programs on {} of {interface}", hook.name()))?;
-        let all = programs.into_iter().zip(links).map(|(program, link)| Attached { program, link });
-        Ok(all.take(query.count as usize).collect())
+        Ok(all.into_iter().map(|(program, link)| Attached { program, link }).collect())
     })
 }
 
@@ -288,28 +281,13 @@ pub fn detach_foreign(link: u32) -> Result<()> {
         open_flags: u32,
     }
     let mut by_id = ById { link_id: link, next_id: 0, open_flags: 0 };
-    let link = descriptor(command::LINK_GET_FD_BY_ID, &mut by_id).context("open a link")?;
-    let mut fd = link.as_raw_fd();
-    bpf(command::LINK_DETACH, &mut fd).context("detach a link")?;
-    Ok(())
-}
-
-/// A command whose answer is a file descriptor.
-fn descriptor<T>(command: i32, attributes: &mut T) -> io::Result<OwnedFd> {
-    let fd = bpf(command, attributes)?;
-    // SAFETY: the kernel has just made it, and nobody else knows it.
-    Ok(unsafe { OwnedFd::from_raw_fd(fd) })
-}
-
-/// The system call; `attributes` is the head of `union bpf_attr` as the command wants it.
-fn bpf<T>(command: i32, attributes: &mut T) -> io::Result<i32> {
-    // SAFETY: the structure lives through the call and its size is given; what it points to does too, as each
-    // caller holds it.
-    let result = unsafe { libc::syscall(libc::SYS_bpf, command, attributes as *mut T, size_of::<T>()) };
-    if result < 0 {
-        return Err(io::Error::last_os_error());
+    // SAFETY: both structures are laid out as the kernel's and have no pointers.
+    unsafe {
+        let link = bpf::descriptor(command::LINK_GET_FD_BY_ID, &mut by_id).context("open a link")?;
+        let mut fd = link.as_raw_fd();
+        bpf::call(command::LINK_DETACH, &mut fd).context("detach a link")?;
     }
-    i32::try_from(result).map_err(io::Error::other)
+    Ok(())
 }
 
 #[cfg(test)]

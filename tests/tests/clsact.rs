@@ -25,9 +25,9 @@ use detector_tests::{
     wait,
 };
 
-/// The daemon looks after its attachments every ten seconds.
-const REPAIR: Duration = Duration::from_secs(25);
-const WORD: Duration = Duration::from_secs(10);
+/// The daemon puts its attachments right every ten seconds at most.
+const REPAIR: Duration = Duration::from_secs(40);
+const WORD: Duration = Duration::from_secs(30);
 
 struct Site {
     folder: tempfile::TempDir,
@@ -219,6 +219,36 @@ fn detach_removes_a_qdisc_that_is_ours_and_empty_and_no_other() {
     let rival = rival(&site, 7);
     assert_eq!(site.detach(&site.bpffs.pins()), "removed 0 links, 4 filters, 0 qdiscs, 6 maps\n");
     assert_eq!(hooks::filters(site.host(), &site.interface(), "ingress").len(), 1, "the other's filter");
+    std::mem::forget(rival);
+}
+
+#[test]
+fn without_pins_a_qdisc_of_ours_is_known_by_the_filters_in_it() {
+    if !netns::require_root() {
+        return;
+    }
+    let site = Site::new();
+    let (own, other) = (site.interface(), site.other.plan().interface());
+    let has = || (hooks::has_clsact(site.host(), &own), hooks::has_clsact(site.host(), &other));
+    // One interface had a qdisc before.
+    hooks::tc(site.host(), &["qdisc", "add", "dev", &other, "clsact"]);
+    site.unpinned().kill().unwrap();
+    assert_eq!(has(), (true, true));
+    // The next one goes on with it, and takes it away in the end.
+    site.unpinned().stop().unwrap();
+    assert_eq!(has(), (false, true), "the other was there before us");
+
+    site.unpinned().kill().unwrap();
+    let nowhere = Path::new("/sys/fs/bpf/no-such-pins");
+    assert_eq!(site.detach(nowhere), "removed 0 links, 4 filters, 1 qdiscs, 0 maps\n");
+    assert_eq!(has(), (false, true));
+
+    // What somebody else uses stays, though we made it.
+    site.unpinned().kill().unwrap();
+    let rival = rival(&site, 7);
+    assert_eq!(site.detach(nowhere), "removed 0 links, 4 filters, 0 qdiscs, 0 maps\n");
+    assert_eq!(has(), (true, true));
+    assert_eq!(hooks::filters(site.host(), &own, "ingress").len(), 1, "the other's filter");
     std::mem::forget(rival);
 }
 

@@ -5,11 +5,17 @@
 
 #[path = "neighbours/churn.rs"]
 mod churn;
+#[path = "neighbours/gap.rs"]
+mod gap;
 #[path = "neighbours/hooks.rs"]
 mod hooks;
 #[path = "neighbours/interfaces.rs"]
 mod interfaces;
 #[path = "neighbours/rig.rs"]
 mod rig;
+#[path = "restart/traffic.rs"]
+mod stream;
 #[path = "neighbours/traffic.rs"]
 mod traffic;
+#[path = "neighbours/xdp.rs"]
+mod xdp;

@@ -30,6 +30,8 @@ pub(super) struct Attacher {
     metrics: Arc<Metrics>,
     coverage: Coverage,
     behind: BTreeMap<u32, BTreeSet<IpAddr>>,
+    /// Links that have an XDP program.
+    xdp: BTreeSet<u32>,
     attached: BTreeMap<u32, Observed>,
     failed: BTreeMap<u32, String>,
 }
@@ -42,6 +44,8 @@ struct Observed {
     displaced: bool,
     /// When the programs were last put back in their place.
     restored: Option<Instant>,
+    /// When it was last looked at.
+    looked: Instant,
 }
 
 impl Attacher {
@@ -63,6 +67,7 @@ impl Attacher {
             metrics,
             coverage,
             behind: BTreeMap::new(),
+            xdp: BTreeSet::new(),
             attached: BTreeMap::new(),
             failed: BTreeMap::new(),
         }
@@ -89,7 +94,8 @@ impl Attacher {
                     continue;
                 }
                 _ = look.tick() => {
-                    self.look();
+                    let all: Vec<u32> = self.attached.keys().copied().collect();
+                    self.look(all);
                     continue;
                 }
                 change = changes.recv() => change,
@@ -105,6 +111,7 @@ impl Attacher {
                 }
                 Some(Change::Topology(topology)) => {
                     self.behind.clone_from(&topology.behind);
+                    self.warn_of_xdp(&topology.xdp);
                     self.coverage.topology(topology);
                     self.tell_links();
                 }
@@ -136,12 +143,13 @@ impl Attacher {
                     Attached::Clsact => Hook::Clsact,
                 };
                 tracing::info!(ifindex, interface = %name, ?hook, "attached");
-                let observed = Observed { hook, name, displaced: false, restored: None };
+                let observed =
+                    Observed { hook, name, displaced: false, restored: None, looked: Instant::now() };
                 if self.attached.insert(ifindex, observed).is_none() {
                     self.metrics.interface(hook, true);
                 }
                 // Links of a daemon before may have lost their place since.
-                self.look_at(ifindex);
+                self.look([ifindex]);
             }
             Err(AttachError::NoDevice { .. }) => {
                 tracing::debug!(ifindex, interface = %name, "gone before it was attached");
@@ -182,6 +190,22 @@ impl Attacher {
         self.store.write().set_links(pods.map(|(link, behind)| (*link, behind.clone())).collect());
     }
 
+    /// Says of each XDP program that is news on a pod's interface.
+    fn warn_of_xdp(&mut self, xdp: &BTreeSet<u32>) {
+        for (ifindex, Observed { name, .. }) in &self.attached {
+            match (self.xdp.contains(ifindex), xdp.contains(ifindex)) {
+                (false, true) => tracing::warn!(
+                    ifindex,
+                    interface = %name,
+                    "an XDP program gets what the pod sends before ours, and may hide it"
+                ),
+                (true, false) => tracing::info!(ifindex, interface = %name, "no XDP program any more"),
+                _ => {}
+            }
+        }
+        self.xdp.clone_from(xdp);
+    }
+
     fn rename(&mut self, ifindex: u32, name: String) {
         self.coverage.renamed(ifindex, &name);
         if let Some(observed) = self.attached.get_mut(&ifindex) {
@@ -192,17 +216,27 @@ impl Attacher {
         }
     }
 
-    /// Looks whether the programs still sit where they were put, everywhere.
-    fn look(&mut self) {
-        for ifindex in self.attached.keys().copied().collect::<Vec<_>>() {
-            self.look_at(ifindex);
+    /// Looks whether the programs still sit where they were put, on each of these interfaces.
+    fn look(&mut self, interfaces: impl IntoIterator<Item = u32>) {
+        let began = Instant::now();
+        let places = tokio::task::block_in_place(|| self.datapath.places(interfaces));
+        for (ifindex, place) in places {
+            self.looked(ifindex, place, began);
         }
     }
 
-    /// Looks where the programs sit on an interface, and puts them back in their place if that was not just done.
-    fn look_at(&mut self, ifindex: u32) {
+    /// Takes in where the programs sit on an interface, by a look that began at a time, and puts them back in their
+    /// place if that was not just done.
+    fn looked(&mut self, ifindex: u32, place: Place, began: Instant) {
         let Some(observed) = self.attached.get_mut(&ifindex) else { return };
-        match tokio::task::block_in_place(|| self.datapath.place(ifindex)) {
+        // Where it is put back, that is counted when it is done.
+        let until = if place == Place::Displaced { began } else { Instant::now() };
+        let unsure = until.saturating_duration_since(observed.looked);
+        observed.looked = began;
+        if observed.displaced || place == Place::Displaced {
+            self.metrics.displaced(unsure);
+        }
+        match place {
             Place::Kept | Place::Unknown => {
                 if observed.displaced {
                     tracing::info!(ifindex, interface = %observed.name, "ours are first again");
@@ -213,7 +247,7 @@ impl Attacher {
             Place::Displaced if observed.restored.is_some_and(|at| at.elapsed() < Self::RETRY) => {
                 self.displaced(ifindex);
             }
-            Place::Displaced => self.restore(ifindex),
+            Place::Displaced => self.restore(ifindex, unsure),
         }
     }
 
@@ -226,14 +260,23 @@ impl Attacher {
         }
     }
 
-    fn restore(&mut self, ifindex: u32) {
+    /// Puts the programs first again, `unsure` after they were last seen there.
+    fn restore(&mut self, ifindex: u32, unsure: Duration) {
         let Some(mut observed) = self.attached.remove(&ifindex) else { return };
         let name = &observed.name;
         match tokio::task::block_in_place(|| self.datapath.restore(ifindex, name)) {
             Ok(place) => {
-                tracing::warn!(ifindex, interface = %name, "another program had taken our place; restored");
+                let took = observed.looked.elapsed();
+                tracing::warn!(
+                    ifindex,
+                    interface = %name,
+                    unsure_at_most = ?unsure + took,
+                    "another program had taken our place; restored"
+                );
                 self.metrics.attachment_restored();
-                observed.restored = Some(Instant::now());
+                self.metrics.displaced(took);
+                observed.looked = Instant::now();
+                observed.restored = Some(observed.looked);
                 observed.displaced = false;
                 self.attached.insert(ifindex, observed);
                 match place {

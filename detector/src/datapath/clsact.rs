@@ -1,7 +1,7 @@
 //! Owns the attaching by filters of a clsact qdisc, for kernels without TCX.
 //!
 //! A filter stays by itself until it is removed, and bears a name of ours with the folder of pins that it belongs
-//! to: by that name a filter of a daemon before is found and given its new program in place, so that no packet
+//! to, and a mark if the qdisc is ours too: by that name a filter of a daemon before is found and given its new program in place, so that no packet
 //! passes between the two and none is added beside it. The kernel runs filters by priority, and of one priority
 //! first the one that came last (`cls_bpf_change` in net/sched/cls_bpf.c): whoever comes later sits in front, so
 //! the place is looked at again and again.
@@ -16,11 +16,15 @@ use std::{
 
 use nix::{errno::Errno, net::if_::if_nameindex};
 
-use self::netlink::{Filter, Hook};
+use self::netlink::{Filter, Hook, Requests};
 use super::{attach::Place, pins::Pins};
 
 /// The least priority is the first: before the filters of all CNIs that leave room (Cilium takes 1 itself).
 const FIRST: u16 = 1;
+
+/// In the name of a filter: the qdisc was made for it. A qdisc itself has no name, and clsact's handle is always the
+/// same.
+const OWN_QDISC: &str = "+qdisc";
 
 /// A loaded program, and the number that the kernel knows it by.
 #[derive(Clone, Copy, Debug)]
@@ -46,6 +50,20 @@ pub(super) struct Owner {
     suffix: String,
 }
 
+/// One look at many interfaces, on one socket.
+#[derive(Debug, Default)]
+pub(super) struct Look(Option<Requests>);
+
+impl Look {
+    fn filters(&mut self, ifindex: u32, hook: Hook) -> io::Result<Vec<Filter>> {
+        let requests = match &mut self.0 {
+            Some(requests) => requests,
+            none => none.insert(Requests::open()?),
+        };
+        requests.filters(ifindex, hook)
+    }
+}
+
 /// A hook could not be attached to.
 #[derive(Debug)]
 pub(super) struct Refusal {
@@ -60,12 +78,18 @@ impl Owner {
         Self { suffix: pins.map(|folder| format!("@{}", folder.display())).unwrap_or_default() }
     }
 
-    fn name(&self, hook: Hook) -> String {
-        format!("plainsight_{}{}", hook.name(), self.suffix)
+    fn name(&self, hook: Hook, own_qdisc: bool) -> String {
+        format!("plainsight_{}{}{}", hook.name(), if own_qdisc { OWN_QDISC } else { "" }, self.suffix)
     }
 
     fn owns(&self, filter: &Filter, hook: Hook) -> bool {
-        filter.name == self.name(hook)
+        [true, false].into_iter().any(|own_qdisc| filter.name == self.name(hook, own_qdisc))
+    }
+
+    /// Whether a filter of this owner says that the qdisc which it is in is the owner's. It says so for as long as
+    /// there is that qdisc, for it goes with it.
+    fn marks(&self, filter: &Filter, hook: Hook) -> bool {
+        filter.name == self.name(hook, true)
     }
 }
 
@@ -81,11 +105,13 @@ pub(super) fn attach(
     if made && let Some(pins) = pins {
         pins.remember_qdisc(ifindex);
     }
-    let own_qdisc = made || pins.is_some_and(|pins| pins.has_qdisc(ifindex));
+    let noted = || pins.is_some_and(|pins| pins.has_qdisc(ifindex));
+    let marked = || has_mark(ifindex, owner).map_err(|source| Refusal { hook: 0, source });
+    let own_qdisc = made || noted() || marked()?;
     let filters =
         Filters { ifindex, owner: owner.clone(), ids: programs.map(|program| program.id), own_qdisc };
     for (index, (hook, program)) in Hook::BOTH.into_iter().zip(programs).enumerate() {
-        if let Err(source) = put_first(ifindex, hook, program, owner) {
+        if let Err(source) = put_first(ifindex, hook, program, owner, own_qdisc) {
             filters.detach(pins);
             return Err(Refusal { hook: index, source });
         }
@@ -94,15 +120,21 @@ pub(super) fn attach(
 }
 
 /// Puts a program first on a hook, and removes every other filter of the same owner.
-fn put_first(ifindex: u32, hook: Hook, program: Program<'_>, owner: &Owner) -> io::Result<()> {
+fn put_first(
+    ifindex: u32,
+    hook: Hook,
+    program: Program<'_>,
+    owner: &Owner,
+    own_qdisc: bool,
+) -> io::Result<()> {
     let there = netlink::filters(ifindex, hook)?;
-    let name = owner.name(hook);
+    let name = owner.name(hook, own_qdisc);
     let fd = program.fd.as_raw_fd().cast_unsigned();
     let standing = standing(&there, |filter| owner.owns(filter, hook));
     let kept = match (standing.own, standing.movable) {
         // In its place: the program is exchanged without a gap.
         (Some(own), false) => {
-            if own.program != Some(program.id) {
+            if own.program != Some(program.id) || own.name != name {
                 netlink::replace(ifindex, hook, own, fd, &name)?;
             }
             own.handle
@@ -144,9 +176,9 @@ fn standing<'a>(there: &'a [Filter], is_own: impl Fn(&Filter) -> bool) -> Standi
 
 impl Filters {
     /// Whether our programs are the first on both hooks.
-    pub(super) fn place(&self) -> Place {
+    pub(super) fn place(&self, look: &mut Look) -> Place {
         for (hook, id) in Hook::BOTH.into_iter().zip(self.ids) {
-            let there = match netlink::filters(self.ifindex, hook) {
+            let there = match look.filters(self.ifindex, hook) {
                 Ok(there) => there,
                 Err(error) => {
                     tracing::debug!(ifindex = self.ifindex, %error, "the hook cannot be asked");
@@ -213,8 +245,9 @@ pub(super) fn replace_all(owner: &Owner, programs: [Program<'_>; 2]) -> io::Resu
             let there = gone_is_none(netlink::filters(interface.index(), hook))?.unwrap_or_default();
             for filter in there.iter().filter(|filter| owner.owns(filter, hook)) {
                 let fd = program.fd.as_raw_fd().cast_unsigned();
-                let name = owner.name(hook);
-                if gone_is_none(netlink::replace(interface.index(), hook, filter, fd, &name))?.is_some() {
+                if gone_is_none(netlink::replace(interface.index(), hook, filter, fd, &filter.name))?
+                    .is_some()
+                {
                     replaced += 1;
                 }
             }
@@ -226,9 +259,10 @@ pub(super) fn replace_all(owner: &Owner, programs: [Program<'_>; 2]) -> io::Resu
 /// Removes the filters of an owner from an interface, and the qdisc if it is ours and empty; answers how many
 /// filters and qdiscs there were.
 fn clear(ifindex: u32, owner: &Owner, own_qdisc: bool) -> io::Result<(usize, usize)> {
-    let mut removed = 0;
+    let (mut removed, mut own_qdisc) = (0, own_qdisc);
     for hook in Hook::BOTH {
         let there = gone_is_none(netlink::filters(ifindex, hook))?.unwrap_or_default();
+        own_qdisc |= there.iter().any(|filter| owner.marks(filter, hook));
         for filter in there.iter().filter(|filter| owner.owns(filter, hook)) {
             if gone_is_none(netlink::remove(ifindex, hook, filter))?.is_some() {
                 removed += 1;
@@ -241,6 +275,16 @@ fn clear(ifindex: u32, owner: &Owner, own_qdisc: bool) -> io::Result<(usize, usi
     }
     let qdisc = gone_is_none(netlink::remove_clsact(ifindex))?;
     Ok((removed, usize::from(qdisc.is_some())))
+}
+
+/// Whether a filter of an owner says that the qdisc of an interface is the owner's.
+fn has_mark(ifindex: u32, owner: &Owner) -> io::Result<bool> {
+    for hook in Hook::BOTH {
+        if netlink::filters(ifindex, hook)?.iter().any(|filter| owner.marks(filter, hook)) {
+            return Ok(true);
+        }
+    }
+    Ok(false)
 }
 
 /// What went by itself needs no removal: an interface with all that is on it, a qdisc with its filters.
@@ -306,6 +350,18 @@ mod tests {
             assert!(!owns(other), "{other}");
         }
         assert!(Owner::new(None).owns(&filter(1, "plainsight_egress"), Hook::Egress));
+    }
+
+    #[test]
+    fn a_filter_in_a_qdisc_of_ours_says_so_and_one_of_another_owner_says_nothing() {
+        let marked = filter(1, "plainsight_ingress+qdisc@/pins");
+        assert!(own().owns(&marked, Hook::Ingress) && own().marks(&marked, Hook::Ingress));
+        assert!(!own().marks(&ours(1), Hook::Ingress));
+        for other in ["plainsight_ingress+qdisc", "plainsight_ingress+qdisc@/others", "+qdisc"] {
+            let other = filter(1, other);
+            assert!(!own().owns(&other, Hook::Ingress) && !own().marks(&other, Hook::Ingress), "{other:?}");
+        }
+        assert!(Owner::new(None).marks(&filter(1, "plainsight_egress+qdisc"), Hook::Egress));
     }
 
     #[test]

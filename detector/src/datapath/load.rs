@@ -8,7 +8,7 @@ use aya::{
 };
 use detector_ebpf::names;
 
-use super::{DatapathConfig, pins::PinsError};
+use super::{DatapathConfig, attach::Instances, pins::PinsError};
 
 /// The eBPF object of this build; empty in a build with `PLAINSIGHT_SKIP_EBPF=1`.
 pub static OBJECT: &[u8] = include_bytes_aligned!(concat!(env!("OUT_DIR"), "/detector-bpf"));
@@ -76,6 +76,20 @@ pub(super) fn load(config: &DatapathConfig, pins: Option<&Path>) -> Result<Ebpf,
         program.load().map_err(refused)?;
     }
     Ok(ebpf)
+}
+
+/// [`load`], with a second instance of the programs that are attached.
+pub(super) fn load_twice(
+    config: &DatapathConfig,
+    pins: Option<&Path>,
+) -> Result<(Ebpf, Instances), LoadError> {
+    let mut ebpf = load(config, pins)?;
+    let second = Instances::load(&mut ebpf, config.hooks).map_err(|(name, source)| LoadError::Program {
+        name,
+        log: log(&source),
+        source,
+    })?;
+    Ok((ebpf, second))
 }
 
 /// The end of the verifier's log, if the error has one.

@@ -35,8 +35,10 @@ pub fn remove(pin: &Path) -> Result<Removed, PinsError> {
     let named = clsact::remove_all(&Owner::new(Some(pin)), &[], |_| false).map_err(failed)?;
     let unpinned = clsact::remove_all(&Owner::new(None), &[], |_| false).map_err(failed)?;
     let Unpinned { links, maps } = pins.map(Pins::remove).transpose()?.unwrap_or_default();
-    let filters = cleared.filters + named.filters + unpinned.filters;
-    Ok(Removed { links, filters, qdiscs: cleared.qdiscs, maps })
+    let all = [cleared, named, unpinned];
+    let filters = all.iter().map(|cleared| cleared.filters).sum();
+    let qdiscs = all.iter().map(|cleared| cleared.qdiscs).sum();
+    Ok(Removed { links, filters, qdiscs, maps })
 }
 
 /// Removes the filters that go with the pins, and the qdiscs that were made for them, but for the interfaces that

@@ -4,12 +4,12 @@ use std::{error::Error, os::fd::OwnedFd, time::Duration};
 
 use aya::{
     Ebpf,
-    programs::SchedClassifier,
+    programs::{ProgramError, SchedClassifier},
     sys::{Stats, enable_stats},
 };
 use detector_ebpf::names;
 
-use super::ReadError;
+use super::{ReadError, attach::Instances, info};
 
 /// A program's runs, on all CPUs, since it was loaded and statistics were on.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -45,15 +45,24 @@ impl Statistics {
     }
 }
 
-pub(super) fn read(ebpf: &Ebpf) -> Result<Vec<(&'static str, ProgramRuns)>, ReadError> {
+/// What is told of each program, over both of its instances.
+pub(super) fn read(ebpf: &Ebpf, second: &Instances) -> Result<Vec<(&'static str, ProgramRuns)>, ReadError> {
     let mut runs = Vec::new();
     for name in [names::DETECT_INGRESS, names::DETECT_EGRESS, names::EXPIRE] {
         let program = ebpf.program(name).ok_or(ReadError::Missing(name))?;
         let failed = |source| ReadError::Runs { name, source };
         let program: &SchedClassifier = program.try_into().map_err(failed)?;
-        let info = program.info().map_err(failed)?;
-        if info.run_count() > 0 {
-            runs.push((name, ProgramRuns { time: info.run_time(), count: info.run_count() }));
+        let first = program.fd().map_err(failed)?;
+        let others = second.all().filter(|(of, _)| *of == name).map(|(_, program)| program);
+        let mut sum = ProgramRuns::default();
+        for instance in std::iter::once(first).chain(others) {
+            let ProgramRuns { time, count } =
+                info::runs(instance).map_err(|error| failed(ProgramError::IOError(error)))?;
+            sum.time += time;
+            sum.count += count;
+        }
+        if sum.count > 0 {
+            runs.push((name, sum));
         }
     }
     Ok(runs)

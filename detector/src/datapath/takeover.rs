@@ -32,9 +32,10 @@ use detector_ebpf::{
 };
 
 use super::{
-    DatapathConfig, LoadError, attach, clsact, load, maps as reading,
+    DatapathConfig, LoadError,
+    attach::{self, Instances},
+    clsact, info, load, maps as reading,
     pins::{self, Pins, PinsError},
-    query,
 };
 
 /// From the first packet that a new program saw to the end of its looking at every packet: connections that
@@ -110,6 +111,7 @@ pub(super) fn sum(base: &Base, key: &EdgeKey, value: &EdgeValue) -> EdgeValue {
 /// What [`take_over`] made.
 pub(super) struct Taken {
     pub(super) ebpf: Ebpf,
+    pub(super) second: Instances,
     pub(super) kept: Kept,
     pub(super) base: Base,
     pub(super) takeover: Takeover,
@@ -120,12 +122,12 @@ pub(super) fn take_over(config: &DatapathConfig, pins: &Pins) -> Result<Taken, L
     let others = pins.other_maps(&folder)?;
     let fresh = !folder.exists();
     pins::make(&folder)?;
-    let mut ebpf = load::load(config, Some(&folder))?;
+    let (mut ebpf, second) = load::load_twice(config, Some(&folder))?;
     if others.is_empty() {
         let Updated { kept, filters, dead_links } = update(&mut ebpf, pins)?;
         let maps = if fresh { Inheritance::None } else { Inheritance::Kept };
         let takeover = Takeover { links: kept.len() + filters, dead_links, maps };
-        return Ok(Taken { ebpf, kept, base: Base::new(), takeover });
+        return Ok(Taken { ebpf, second, kept, base: Base::new(), takeover });
     }
     let readable: Vec<&PathBuf> = others.iter().filter(|folder| Pins::is_readable(folder)).collect();
     let mut copied = Copied::default();
@@ -160,7 +162,7 @@ pub(super) fn take_over(config: &DatapathConfig, pins: &Pins) -> Result<Taken, L
     }
     let maps = Inheritance::Replaced { forgotten_flows, forgotten_edges };
     let takeover = Takeover { links: kept.len() + filters, dead_links: dead_links + died, maps };
-    Ok(Taken { ebpf, kept, base, takeover })
+    Ok(Taken { ebpf, second, kept, base, takeover })
 }
 
 /// What [`update`] found.
@@ -305,7 +307,7 @@ fn read<K: aya::Pod, V: aya::Pod>(folder: &Path, name: &str) -> Vec<(K, V)> {
 fn count(folder: &Path, name: &str) -> u64 {
     let counted = MapData::from_pin(folder.join(name)).and_then(|map| {
         let key_size = map.info()?.key_size();
-        Ok(query::count_entries(map.fd().as_fd(), key_size))
+        Ok(info::count_entries(map.fd().as_fd(), key_size))
     });
     counted.unwrap_or_else(|error| {
         tracing::warn!(folder = %folder.display(), map = name, %error, "a map of the daemon before cannot be counted");

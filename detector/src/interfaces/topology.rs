@@ -14,7 +14,7 @@ use rtnetlink::{
     Handle,
     packet_route::{
         AddressFamily,
-        link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage},
+        link::{InfoKind, LinkAttribute, LinkInfo, LinkMessage, LinkXdp, XdpAttached},
         neighbour::{NeighbourAddress, NeighbourAttribute, NeighbourMessage, NeighbourState},
         route::{RouteAddress, RouteAttribute, RouteMessage, RouteType},
     },
@@ -27,6 +27,8 @@ pub struct Topology {
     pub links: BTreeMap<u32, (String, LinkKind)>,
     /// The addresses behind a link, by index.
     pub behind: BTreeMap<u32, BTreeSet<IpAddr>>,
+    /// The links that have an XDP program, by index.
+    pub xdp: BTreeSet<u32>,
 }
 
 /// The kind of a link, as far as it matters for observing pods.
@@ -78,6 +80,9 @@ impl Topology {
         for link in links {
             let (name, kind) = describe(link);
             topology.links.insert(link.header.index, (name, kind));
+            if has_xdp(link) == Some(true) {
+                topology.xdp.insert(link.header.index);
+            }
         }
         for (address, link) in routes.iter().filter_map(host_route) {
             topology.behind.entry(link).or_default().insert(address);
@@ -112,6 +117,18 @@ impl Topology {
         let (link, _) = links.next()?;
         links.next().is_none().then_some(*link)
     }
+}
+
+/// Whether a link has an XDP program, in whichever mode; nothing if the message does not say.
+pub(super) fn has_xdp(link: &LinkMessage) -> Option<bool> {
+    let xdp = link.attributes.iter().find_map(|attribute| match attribute {
+        LinkAttribute::Xdp(xdp) => Some(xdp),
+        _ => None,
+    })?;
+    xdp.iter().find_map(|attribute| match attribute {
+        LinkXdp::Attached(mode) => Some(*mode != XdpAttached::None),
+        _ => None,
+    })
 }
 
 fn describe(link: &LinkMessage) -> (String, LinkKind) {
@@ -239,6 +256,26 @@ mod tests {
         });
         assert_eq!(topology.link_of([10, 244, 1, 5].into()), Some(7));
         assert_eq!(topology.link_of([10, 244, 1, 6].into()), Some(3), "the bridge, until it learns");
+    }
+
+    #[test]
+    fn an_xdp_program_is_one_in_any_mode_and_none_is_none() {
+        let with = |index, mode| {
+            let mut link = link(index, "veth", InfoKind::Veth);
+            link.attributes.push(LinkAttribute::Xdp(vec![LinkXdp::Attached(mode)]));
+            link
+        };
+        let links = vec![
+            link(1, "lo", InfoKind::Dummy),
+            with(2, XdpAttached::None),
+            with(3, XdpAttached::Driver),
+            with(4, XdpAttached::SocketBuffer),
+            with(5, XdpAttached::Multiple),
+        ];
+        assert_eq!(has_xdp(&links[0]), None);
+        assert_eq!(has_xdp(&links[1]), Some(false));
+        let topology = Topology::of(&Tables { links, ..Tables::default() });
+        assert_eq!(topology.xdp, BTreeSet::from([3, 4, 5]));
     }
 
     #[test]

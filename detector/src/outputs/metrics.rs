@@ -17,10 +17,12 @@ use std::{
         Arc,
         atomic::{AtomicU64, Ordering},
     },
+    time::Duration,
 };
 
 use prometheus::{
-    Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder, core::Collector,
+    Counter, Encoder as _, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Registry, TextEncoder,
+    core::Collector,
 };
 
 use self::{
@@ -65,6 +67,7 @@ pub struct Metrics {
     interfaces: IntGaugeVec,
     attach_failures: IntCounter,
     restored: IntCounter,
+    displaced: Counter,
     forgotten: IntCounterVec,
     pods: IntGaugeVec,
     flows: IntGauge,
@@ -97,6 +100,7 @@ impl Metrics {
             interfaces: registered(&registry, catalogue::INTERFACES.gauges()?)?,
             attach_failures: registered(&registry, catalogue::ATTACH_FAILURES.single_counter()?)?,
             restored: registered(&registry, catalogue::RESTORED.single_counter()?)?,
+            displaced: registered(&registry, catalogue::DISPLACED.single_seconds()?)?,
             forgotten: registered(&registry, catalogue::FORGOTTEN.counters()?)?,
             pods: registered(&registry, catalogue::PODS.gauges()?)?,
             flows: registered(&registry, catalogue::FLOWS.single_gauge()?)?,
@@ -227,6 +231,12 @@ impl Metrics {
     /// Counts an attachment that had to be put back in its place.
     pub fn attachment_restored(&self) {
         self.restored.inc();
+    }
+
+    /// Counts time in which another program may have sat in front of ours on an interface: from a look that found
+    /// ours first, or was the last, to the next.
+    pub fn displaced(&self, lasting: Duration) {
+        self.displaced.inc_by(lasting.as_secs_f64());
     }
 
     /// Counts what of the maps of a daemon before could not be taken over.

@@ -13,6 +13,7 @@ use crate::report::{Report, Row};
 
 mod budget;
 mod daemon;
+mod looks;
 mod machine;
 mod packets;
 mod payloads;
@@ -54,7 +55,7 @@ struct Group {
     measure: fn(Effort) -> Result<Vec<Row>>,
 }
 
-const GROUPS: [Group; 9] = [
+const GROUPS: [Group; 10] = [
     group("settled", "a packet of a settled flow, by BPF_PROG_TEST_RUN", packets::settled),
     group("watched", "the same, with watched flows in the flow map", packets::watched),
     group("deciding", "packets that decide: TLS, and plaintext request heads", packets::deciding),
@@ -63,6 +64,7 @@ const GROUPS: [Group; 9] = [
     group("memory", "resident memory, and kernel memory of the maps", daemon::memory),
     group("latency", "from the deciding packet to the metric and the log line", daemon::latency),
     group("cpu", "the daemon's CPU time under new connections", daemon::cpu),
+    group("looks", "CPU time of the looks at every interface, on an idle node", looks::idle),
     group("replay", "speed of `plainsight replay`", replay::speed),
 ];
 

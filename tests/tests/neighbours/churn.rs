@@ -9,12 +9,7 @@ use std::{
     time::{Duration, Instant},
 };
 
-use detector_tests::{
-    exchange::Talk,
-    netns::{self, NetNs},
-    node::PodSpec,
-    wait,
-};
+use detector_tests::{exchange::Talk, netns::NetNs, node::PodSpec, wait};
 use nix::sys::signal::Signal;
 
 use super::rig::{Expected, NOTICED, SERVER, Site, held, wait_told};
@@ -66,18 +61,14 @@ fn wait_attached(daemon: &detector_tests::daemon::Daemon<'_>, wanted: u64, limit
 
 #[test]
 fn a_thousand_interfaces_in_a_minute_cost_nothing_that_stays_and_hide_no_pod() {
-    if !netns::require_root() {
-        return;
-    }
-    let mut site = Site::new();
-    let interface = site.interface();
+    let Some(mut site) = Site::new() else { return };
     let late = site.node.plan(PodSpec::new("agents", "late")).unwrap();
     site.node.manifests(site.folder.path(), "").unwrap();
     let yard = NetNs::new(format!("{}z", site.client.netns().name())).unwrap();
     let scratch = tempfile::tempdir().unwrap();
     let daemon = site.daemon();
     let host = site.node.netns();
-    site.wait_coverage(&daemon, NOTICED, "agents/client", Expected::Observed(&interface));
+    site.wait_observed(&daemon);
     // What one round leaves behind in buffers is no leak.
     make(host, scratch.path(), &yard, 0, ROUND);
     wait_attached(&daemon, 1 + u64::from(ROUND), MINUTE);
@@ -117,7 +108,7 @@ fn a_thousand_interfaces_in_a_minute_cost_nothing_that_stays_and_hide_no_pod() {
     assert_eq!(made, INTERFACES);
     pod.as_ref().unwrap().talk(SERVER, Talk::Mcp, 1).unwrap();
     wait_attached(&daemon, 2, MINUTE);
-    site.wait_coverage(&daemon, NOTICED, "agents/client", Expected::Observed(&interface));
+    site.wait_observed(&daemon);
     site.wait_coverage(&daemon, NOTICED, "agents/late", Expected::Observed(&late.interface()));
     wait_told(&daemon, talked + 1);
     let after = held(&site, &daemon);
@@ -140,10 +131,7 @@ fn a_thousand_interfaces_in_a_minute_cost_nothing_that_stays_and_hide_no_pod() {
 
 #[test]
 fn changes_without_end_do_not_put_off_that_a_pod_is_found() {
-    if !netns::require_root() {
-        return;
-    }
-    let mut site = Site::new();
+    let Some(mut site) = Site::new() else { return };
     let late = site.node.plan(PodSpec::new("agents", "late")).unwrap();
     site.node.manifests(site.folder.path(), "").unwrap();
     let yard = NetNs::new(format!("{}z", site.client.netns().name())).unwrap();
@@ -182,10 +170,7 @@ impl Drop for Enough<'_> {
 
 #[test]
 fn what_the_kernel_had_no_room_to_tell_is_found_at_once() {
-    if !netns::require_root() {
-        return;
-    }
-    let mut site = Site::new();
+    let Some(mut site) = Site::new() else { return };
     let interface = site.interface();
     let gone = site.node.pod(PodSpec::new("agents", "gone")).unwrap();
     let late = site.node.plan(PodSpec::new("agents", "late")).unwrap();

@@ -6,10 +6,10 @@ use anyhow::Context as _;
 use detector_tests::{
     daemon::Daemon,
     neighbour::{self, Answer, HOOK_MAX, Hook, Link, Neighbour, Position},
-    netns, wait,
+    wait,
 };
 
-use super::rig::{Expected, NOTICED, SERVER, Site, TRIED_AGAIN, held, restored, told, wait_told};
+use super::rig::{self, Expected, NOTICED, SERVER, Site, TRIED_AGAIN, held, restored, told, wait_told};
 
 /// The link on the head of a hook.
 fn first(site: &Site, hook: Hook) -> u32 {
@@ -22,28 +22,16 @@ fn displace(site: &Site, neighbour: &Neighbour, hooks: &[Hook]) -> Vec<(Hook, Li
     hooks.iter().map(|hook| (*hook, attach(*hook))).collect()
 }
 
-/// Waits until neighbours are where they were put, and another program is in front of each.
+/// Waits until neighbours are behind another program, which is ours.
 fn wait_behind(site: &Site, limit: Duration, neighbours: &[(Hook, Link)]) {
-    wait::until("ours in front again", limit, || {
-        let behind = |(hook, link): &(Hook, Link)| {
-            let there = site.programs(*hook);
-            there.len() == 2 && there[1].link == link.id().unwrap()
-        };
-        Ok(neighbours.iter().all(behind).then_some(()))
-    })
-    .unwrap();
+    let interface = &*site.interface();
+    rig::wait_behind(site, limit, neighbours.iter().map(|(hook, link)| (interface, *hook, link)));
 }
 
 #[test]
 fn a_program_that_ends_the_chain_before_ours_is_noticed_and_then_it_is_behind_ours() {
-    if !netns::require_root() {
-        return;
-    }
-    let site = Site::new();
-    let interface = site.interface();
-    let daemon = site.daemon();
-    let observed = Expected::Observed(&interface);
-    site.wait_coverage(&daemon, NOTICED, "agents/client", observed);
+    let Some(site) = Site::new() else { return };
+    let daemon = site.observing();
     let before = held(&site, &daemon);
     site.talk(10);
     wait_told(&daemon, 10);
@@ -54,49 +42,80 @@ fn a_program_that_ends_the_chain_before_ours_is_noticed_and_then_it_is_behind_ou
     let links = displace(&site, &pass, &[Hook::Ingress]);
     wait_behind(&site, NOTICED, &links);
     wait::until("word of it", NOTICED, || Ok((restored(&daemon) == 1).then_some(()))).unwrap();
-    site.wait_coverage(&daemon, NOTICED, "agents/client", observed);
+    site.wait_observed(&daemon);
     site.talk(10);
     wait_told(&daemon, 20);
     assert_eq!(held(&site, &daemon), before, "nothing is left of the place that was lost");
 
     // One that comes back at once is not fought without end: what it hides is told.
-    drop(links);
-    let links = displace(&site, &pass, &Hook::BOTH);
-    site.wait_coverage(&daemon, NOTICED, "agents/client", Expected::Not(&interface, "displaced"));
-    site.talk(10);
-    thread::sleep(Duration::from_secs(2));
-    assert_eq!(told(&daemon), 20, "what it says is true: it sees nothing");
-    assert_eq!(restored(&daemon), 1);
+    let (links, (after, before_it)) = come_back(&site, &daemon, &pass, links, || {
+        let before = told(&daemon);
+        site.talk(10);
+        thread::sleep(Duration::from_secs(2));
+        (told(&daemon), before)
+    });
+    assert_eq!(after, before_it, "what it says is true: it sees nothing");
     // Later the place is taken again.
+    let times = restored(&daemon);
     wait_behind(&site, TRIED_AGAIN, &links);
-    site.wait_coverage(&daemon, NOTICED, "agents/client", observed);
-    assert_eq!(restored(&daemon), 2);
+    site.wait_observed(&daemon);
+    wait::until("word of it", NOTICED, || Ok((restored(&daemon) == times + 1).then_some(()))).unwrap();
+    let seen = told(&daemon);
     site.talk(10);
-    wait_told(&daemon, 30);
+    wait_told(&daemon, seen + 10);
 
     // And where the neighbour goes by itself, nothing is to be done but to say so.
+    let (links, ()) = come_back(&site, &daemon, &pass, links, || ());
     drop(links);
-    let links = displace(&site, &pass, &Hook::BOTH);
-    site.wait_coverage(&daemon, NOTICED, "agents/client", Expected::Not(&interface, "displaced"));
-    drop(links);
-    site.wait_coverage(&daemon, NOTICED, "agents/client", observed);
-    assert_eq!(restored(&daemon), 2);
+    site.wait_observed(&daemon);
+    let seen = told(&daemon);
     site.talk(10);
-    wait_told(&daemon, 40);
+    wait_told(&daemon, seen + 10);
     assert_eq!(held(&site, &daemon), before);
-    let log = daemon.stop().unwrap();
-    assert_eq!(log.matches("another program sits in front of ours").count(), 2, "told once each: {log}");
+    daemon.stop().unwrap();
+}
+
+/// Has a neighbour leave both hooks and come back at once, right after ours were put first, and does something while
+/// its pod is `displaced`. On a machine so slow that ours were put first again meanwhile, that is done once more.
+fn come_back<T>(
+    site: &Site,
+    daemon: &Daemon<'_>,
+    neighbour: &Neighbour,
+    mut links: Vec<(Hook, Link)>,
+    mut meanwhile: impl FnMut() -> T,
+) -> (Vec<(Hook, Link)>, T) {
+    const ATTEMPTS: usize = 5;
+    let line = Expected::Not(&site.interface(), "displaced").line("agents/client");
+    for _attempt in 0..ATTEMPTS {
+        let times = restored(daemon);
+        drop(links);
+        links = displace(site, neighbour, &Hook::BOTH);
+        let told = wait::until(&line, NOTICED, || {
+            Ok(if site.says(daemon, &line) {
+                Some(true)
+            } else {
+                (restored(daemon) > times).then_some(false)
+            })
+        });
+        if told.unwrap() {
+            let done = meanwhile();
+            if restored(daemon) == times {
+                return (links, done);
+            }
+        }
+        // Its 10 s had passed. From here on they have just begun.
+        wait_behind(site, TRIED_AGAIN, &links);
+    }
+    panic!(
+        "{ATTEMPTS} times ours were put first within 10 s, or this machine took longer than that each time"
+    );
 }
 
 #[test]
 fn neighbours_behind_ours_hide_nothing_and_still_decide() {
-    if !netns::require_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::new() else { return };
     let interface = site.interface();
-    let daemon = site.daemon();
-    let observed = Expected::Observed(&interface);
+    let daemon = site.observing();
     let mut seen = 0;
     for answer in [Answer::Next, Answer::Pass, Answer::Drop] {
         let neighbour = Neighbour::load(answer).unwrap();
@@ -120,7 +139,7 @@ fn neighbours_behind_ours_hide_nothing_and_still_decide() {
         seen += 1;
         wait_told(&daemon, seen);
     }
-    site.wait_coverage(&daemon, NOTICED, "agents/client", observed);
+    site.wait_observed(&daemon);
     assert_eq!(restored(&daemon), 0);
     assert!(Hook::BOTH.into_iter().all(|hook| site.programs(hook).len() == 1));
     daemon.stop().unwrap();
@@ -145,13 +164,8 @@ fn check(site: &Site, daemon: &Daemon<'_>, seen: u64, answer: Answer) -> u64 {
 
 #[test]
 fn a_link_that_somebody_detaches_is_made_again() {
-    if !netns::require_root() {
-        return;
-    }
-    let site = Site::new();
-    let interface = site.interface();
-    let daemon = site.daemon();
-    site.wait_coverage(&daemon, NOTICED, "agents/client", Expected::Observed(&interface));
+    let Some(site) = Site::new() else { return };
+    let daemon = site.observing();
     let before = held(&site, &daemon);
     // One direction, as a careless clean-up would.
     let link = first(&site, Hook::Ingress);
@@ -164,7 +178,7 @@ fn a_link_that_somebody_detaches_is_made_again() {
     wait::until("word of it", NOTICED, || Ok((restored(&daemon) == 1).then_some(()))).unwrap();
     site.talk(10);
     wait_told(&daemon, 10);
-    site.wait_coverage(&daemon, NOTICED, "agents/client", Expected::Observed(&interface));
+    site.wait_observed(&daemon);
     assert_eq!(held(&site, &daemon), before);
     // The pins are those of the links in use: what a daemon leaves goes on.
     daemon.kill().unwrap();
@@ -176,10 +190,7 @@ fn a_link_that_somebody_detaches_is_made_again() {
 
 #[test]
 fn a_hook_without_room_is_told_as_refused_until_there_is_room() {
-    if !netns::require_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::new() else { return };
     let interface = site.interface();
     let mut crowd: Vec<Link> = (0..HOOK_MAX)
         .map(|number| {

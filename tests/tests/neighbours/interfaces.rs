@@ -6,7 +6,7 @@ use detector_tests::{
     daemon::Daemon,
     exchange::Talk,
     neighbour::{self, Answer, Hook, Neighbour, Position},
-    netns::{self, NetNs},
+    netns::NetNs,
     node::PodSpec,
     wait,
 };
@@ -30,13 +30,9 @@ fn attached(daemon: &Daemon<'_>) -> u64 {
 
 #[test]
 fn an_interface_that_is_renamed_keeps_its_pod_and_its_place() {
-    if !netns::require_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::new() else { return };
     let before = site.interface();
-    let daemon = site.daemon();
-    site.wait_coverage(&daemon, NOTICED, "agents/client", Expected::Observed(&before));
+    let daemon = site.observing();
     let held_before = held(&site, &daemon);
     site.talk(5);
     wait_told(&daemon, 5);
@@ -71,13 +67,9 @@ fn an_interface_that_is_renamed_keeps_its_pod_and_its_place() {
 
 #[test]
 fn an_interface_that_is_moved_away_is_let_go_and_taken_up_when_it_is_back() {
-    if !netns::require_root() {
-        return;
-    }
-    let site = Site::new();
+    let Some(site) = Site::new() else { return };
     let interface = site.interface();
-    let daemon = site.daemon();
-    site.wait_coverage(&daemon, NOTICED, "agents/client", Expected::Observed(&interface));
+    let daemon = site.observing();
     let before = held(&site, &daemon);
     let elsewhere = NetNs::new(format!("{}y", site.client.netns().name())).unwrap();
     site.node.netns().ip(&format!("link set {interface} netns {}", elsewhere.name())).unwrap();
@@ -93,7 +85,7 @@ fn an_interface_that_is_moved_away_is_let_go_and_taken_up_when_it_is_back() {
 
     elsewhere.ip(&format!("link set {interface} netns {}", site.node.netns().name())).unwrap();
     site.node.route(site.client.plan(), &interface).unwrap();
-    site.wait_coverage(&daemon, NOTICED, "agents/client", Expected::Observed(&interface));
+    site.wait_observed(&daemon);
     site.talk(10);
     wait_told(&daemon, 10);
     let after = held(&site, &daemon);
@@ -104,10 +96,7 @@ fn an_interface_that_is_moved_away_is_let_go_and_taken_up_when_it_is_back() {
 
 #[test]
 fn a_pod_that_follows_another_at_its_address_and_its_interfaces_name_is_not_taken_for_it() {
-    if !netns::require_root() {
-        return;
-    }
-    let mut site = Site::new();
+    let Some(mut site) = Site::new() else { return };
     let interface = site.interface();
     let first = site.node.plan(PodSpec::new("agents", "seat-0")).unwrap();
     let second = first.successor(PodSpec::new("agents", "seat-1"));
@@ -116,8 +105,7 @@ fn a_pod_that_follows_another_at_its_address_and_its_interfaces_name_is_not_take
     assert_eq!((seat.clone(), first.ipv4()), (third.interface(), third.ipv4()));
     let mut seated = Some(site.node.start(&first).unwrap());
     site.node.manifests(site.folder.path(), "").unwrap();
-    let mut daemon = site.daemon();
-    site.wait_coverage(&daemon, NOTICED, "agents/client", Expected::Observed(&interface));
+    let mut daemon = site.observing();
     let mut indices = Vec::new();
     let mut before = None;
     for plan in [&first, &second, &third] {

@@ -33,6 +33,7 @@ impl Drop for Ending<'_> {
 pub(crate) struct Traffic {
     made: AtomicU64,
     enough: AtomicBool,
+    ended: AtomicBool,
 }
 
 impl Traffic {
@@ -77,29 +78,28 @@ impl Traffic {
                 Ok(())
             };
             pod.netns().run(run).unwrap();
+            self.ended.store(true, Ordering::Release);
         });
         Ending(self)
     }
 
     /// Waits until so many more connections were made.
     pub(crate) fn more(&self, connections: u64) {
-        let wanted = self.made.load(Ordering::Relaxed) + connections;
-        wait::until("connections", LIMIT, || Ok((self.made.load(Ordering::Relaxed) >= wanted).then_some(())))
-            .unwrap();
+        let wanted = self.made() + connections;
+        wait::until("connections", LIMIT, || Ok((self.made() >= wanted).then_some(()))).unwrap();
     }
 
     /// Ends it, and gives the number of connections that were made.
     pub(crate) fn end(&self) -> u64 {
         self.enough.store(true, Ordering::Relaxed);
-        // The one that is under way counts before the thread ends.
-        let mut before = self.made.load(Ordering::Relaxed);
-        loop {
-            thread::sleep(Duration::from_millis(200));
-            let now = self.made.load(Ordering::Relaxed);
-            if now == before {
-                return now;
-            }
-            before = now;
-        }
+        // The one that is under way counts too.
+        wait::until("the last connection", LIMIT, || Ok(self.ended.load(Ordering::Acquire).then_some(())))
+            .unwrap();
+        self.made()
+    }
+
+    /// The number of connections that were made so far.
+    pub(crate) fn made(&self) -> u64 {
+        self.made.load(Ordering::Relaxed)
     }
 }

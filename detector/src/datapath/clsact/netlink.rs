@@ -28,6 +28,17 @@ const FIRST_CHAIN: u32 = 0;
 /// `NLMSG_HDRLEN` of linux/netlink.h.
 const HEADER: usize = 16;
 
+/// The most that the kernel puts into one message of a list (`netlink_dump` in net/netlink/af_netlink.c).
+const MOST_AT_ONCE: usize = 32 * 1024;
+
+/// A socket for one request after the other, all in the network namespace of the thread that made it.
+#[derive(Debug)]
+pub(super) struct Requests {
+    socket: Socket,
+    sequence: u32,
+    buffer: Vec<u8>,
+}
+
 /// A hook of clsact.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub(super) enum Hook {
@@ -124,28 +135,12 @@ impl Filter {
 
 /// The filters of a hook, in the order in which they run.
 pub(super) fn filters(ifindex: u32, hook: Hook) -> io::Result<Vec<Filter>> {
-    let mut message = about(ifindex, hook.parent());
-    message.attributes.push(TcAttribute::Chain(FIRST_CHAIN));
-    list(message)
+    Requests::open()?.filters(ifindex, hook)
 }
 
 /// Whether there is a filter on a hook, in any chain.
 pub(super) fn is_in_use(ifindex: u32, hook: Hook) -> io::Result<bool> {
-    Ok(list(about(ifindex, hook.parent()))?.iter().any(|filter| !filter.is_empty()))
-}
-
-fn list(message: TcMessage) -> io::Result<Vec<Filter>> {
-    let mut found = Vec::new();
-    ask(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP, |kind, payload| {
-        if kind == libc::RTM_NEWTFILTER {
-            let header = TcHeader::parse(payload).map_err(io::Error::other)?;
-            // The header of one whose attributes are not known says where it stands.
-            let attributes = TcMessage::parse(payload).map(|message| message.attributes).unwrap_or_default();
-            found.push(Filter::read(&header, &attributes));
-        }
-        Ok(())
-    })?;
-    Ok(found)
+    Ok(Requests::open()?.list(about(ifindex, hook.parent()))?.iter().any(|filter| !filter.is_empty()))
 }
 
 /// Adds a filter in front of those of the same priority; answers its handle.
@@ -234,39 +229,85 @@ fn with_program(ifindex: u32, hook: Hook, program: u32, name: &str) -> TcMessage
     message
 }
 
-/// Sends a request and reads its answers to their end: their types and contents.
+/// One request on a socket of its own.
 fn ask(
     message: RouteNetlinkMessage,
     flags: u16,
-    mut answer: impl FnMut(u16, &[u8]) -> io::Result<()>,
+    answer: impl FnMut(u16, &[u8]) -> io::Result<()>,
 ) -> io::Result<()> {
-    let mut request = NetlinkMessage::from(message);
-    request.header.flags = NLM_F_REQUEST | flags;
-    request.header.sequence_number = 1;
-    request.finalize();
-    let mut bytes = vec![0; request.buffer_len()];
-    request.serialize(&mut bytes);
-    let socket = Socket::new(NETLINK_ROUTE)?;
-    socket.connect(&SocketAddr::new(0, 0))?;
-    socket.send(&bytes, 0)?;
-    loop {
-        let (datagram, _) = socket.recv_from_full()?;
-        let mut rest = datagram.as_slice();
-        while !rest.is_empty() {
-            let reply = NetlinkBuffer::new_checked(rest).map_err(io::Error::other)?;
-            let length = usize::try_from(reply.length()).unwrap_or(usize::MAX);
-            let payload = rest.get(HEADER..length).unwrap_or_default();
-            match i32::from(reply.message_type()) {
-                libc::NLMSG_DONE => return Ok(()),
-                // An error with the number zero acknowledges.
-                libc::NLMSG_ERROR => {
-                    let number = payload.first_chunk().map_or(0, |number| i32::from_ne_bytes(*number));
-                    return if number == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-number)) };
-                }
-                _ => answer(reply.message_type(), payload)?,
+    Requests::open()?.ask(message, flags, answer)
+}
+
+impl Requests {
+    pub(super) fn open() -> io::Result<Self> {
+        let socket = Socket::new(NETLINK_ROUTE)?;
+        socket.connect(&SocketAddr::new(0, 0))?;
+        Ok(Self { socket, sequence: 0, buffer: Vec::with_capacity(MOST_AT_ONCE) })
+    }
+
+    /// The filters of a hook, in the order in which they run.
+    pub(super) fn filters(&mut self, ifindex: u32, hook: Hook) -> io::Result<Vec<Filter>> {
+        let mut message = about(ifindex, hook.parent());
+        message.attributes.push(TcAttribute::Chain(FIRST_CHAIN));
+        self.list(message)
+    }
+
+    fn list(&mut self, message: TcMessage) -> io::Result<Vec<Filter>> {
+        let mut found = Vec::new();
+        self.ask(RouteNetlinkMessage::GetTrafficFilter(message), NLM_F_DUMP, |kind, payload| {
+            if kind == libc::RTM_NEWTFILTER {
+                let header = TcHeader::parse(payload).map_err(io::Error::other)?;
+                // The header of one whose attributes are not known says where it stands.
+                let attributes =
+                    TcMessage::parse(payload).map(|message| message.attributes).unwrap_or_default();
+                found.push(Filter::read(&header, &attributes));
             }
-            // Messages are filled up to four bytes.
-            rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            Ok(())
+        })?;
+        Ok(found)
+    }
+
+    /// Sends a request and reads its answers to their end: their types and contents.
+    fn ask(
+        &mut self,
+        message: RouteNetlinkMessage,
+        flags: u16,
+        mut answer: impl FnMut(u16, &[u8]) -> io::Result<()>,
+    ) -> io::Result<()> {
+        self.sequence += 1;
+        let mut request = NetlinkMessage::from(message);
+        request.header.flags = NLM_F_REQUEST | flags;
+        request.header.sequence_number = self.sequence;
+        request.finalize();
+        let mut bytes = vec![0; request.buffer_len()];
+        request.serialize(&mut bytes);
+        self.socket.send(&bytes, 0)?;
+        loop {
+            self.buffer.clear();
+            let length = self.socket.recv(&mut self.buffer, libc::MSG_TRUNC)?;
+            if length > self.buffer.len() {
+                return Err(io::Error::other("the kernel's answer is longer than its answers are"));
+            }
+            let mut rest = self.buffer.as_slice();
+            while !rest.is_empty() {
+                let reply = NetlinkBuffer::new_checked(rest).map_err(io::Error::other)?;
+                let length = usize::try_from(reply.length()).unwrap_or(usize::MAX);
+                let payload = rest.get(HEADER..length).unwrap_or_default();
+                // What is left of the answers to a request that failed is not ours.
+                let ours = reply.sequence_number() == self.sequence;
+                match i32::from(reply.message_type()) {
+                    _ if !ours => {}
+                    libc::NLMSG_DONE => return Ok(()),
+                    // An error with the number zero acknowledges.
+                    libc::NLMSG_ERROR => {
+                        let number = payload.first_chunk().map_or(0, |number| i32::from_ne_bytes(*number));
+                        return if number == 0 { Ok(()) } else { Err(io::Error::from_raw_os_error(-number)) };
+                    }
+                    _ => answer(reply.message_type(), payload)?,
+                }
+                // Messages are filled up to four bytes.
+                rest = rest.get(length.next_multiple_of(4)..).unwrap_or_default();
+            }
         }
     }
 }

@@ -3,7 +3,7 @@
 //! Registration takes them from here, and so do the reference page and the checks of alerts and dashboards:
 //! what is not here is not exported.
 
-use prometheus::{IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
+use prometheus::{Counter, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts};
 
 /// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -55,6 +55,10 @@ impl Family {
 
     pub(super) fn single_counter(&self) -> Result<IntCounter, prometheus::Error> {
         IntCounter::with_opts(self.opts())
+    }
+
+    pub(super) fn single_seconds(&self) -> Result<Counter, prometheus::Error> {
+        Counter::with_opts(self.opts())
     }
 
     pub(super) fn single_gauge(&self) -> Result<IntGauge, prometheus::Error> {
@@ -147,6 +151,11 @@ families! {
         "plainsight_attachments_restored_total",
         &[],
         "Times that another program had taken our place on an interface.",
+    );
+    DISPLACED = Family::counter(
+        "plainsight_displaced_seconds_total",
+        &[],
+        "Seconds in which another program may have hidden packets from ours, summed over interfaces.",
     );
     FORGOTTEN = Family::counter(
         "plainsight_forgotten_total",
