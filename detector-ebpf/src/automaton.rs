@@ -14,13 +14,13 @@ pub use grammar::{CHUNK_SIZE, COMMAND, CONTENT, DEAD, LINE, PROTOCOL_NAME, SERVE
 /// States that the table has room for: a power of two, so that a masked state is always an index.
 pub const STATES: usize = 2048;
 /// Classes of bytes that the table tells apart: a power of two.
-pub const CLASSES: usize = 64;
+pub const CLASSES: usize = 128;
 /// Transitions of the table. A class is read as any byte, so the last row is followed by room that no class
 /// reaches.
 const TRANSITIONS: usize = (STATES - 1) * CLASSES + 256;
 
 /// A transition holds the next state from this bit on, so that it is where the state's row begins.
-const STATE_SHIFT: u32 = 8;
+const STATE_SHIFT: u32 = 9;
 const ROW_MASK: u32 = (STATES as u32 - 1) << STATE_SHIFT;
 /// Bytes of a transition; a row of them is as long as a state's step above.
 const WIDTH: usize = size_of::<u32>();

@@ -88,7 +88,7 @@ evidence! {
 
     /// TLS: the client offers TLS 1.3.
     OFFERS_TLS13 = 40, "offers-tls1.3";
-    /// TLS: the client offers TLS 1.2.
+    /// TLS: the client's hello says 1.2. One that offers 1.3 says so too, even 1.3 alone (RFC 8446 §4.1.2).
     OFFERS_TLS12 = 41, "offers-tls1.2";
     /// TLS: the client offers nothing above TLS 1.1.
     OFFERS_WEAK = 42, "offers-weak-tls";

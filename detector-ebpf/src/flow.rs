@@ -173,6 +173,8 @@ impl Side {
     pub const KNOWN: u8 = 1 << 3;
     /// The side has sent a `HEAD` request that was not answered yet.
     pub const ASKED_HEAD: u8 = 1 << 4;
+    /// The side was met in mid-stream: its first bytes are not those of the stream.
+    pub const MET: u8 = 1 << 5;
 
     /// A body that ends with the connection.
     pub const UNTIL_CLOSE: u32 = u32::MAX;

@@ -10,6 +10,7 @@ use crate::{
     evidence::Evidence,
     flow::Side,
     packet::{BLOCK, Packet},
+    verdict::Protocol,
 };
 
 /// Bytes of a message that are read before anything is known of it.
@@ -123,6 +124,13 @@ impl Side {
         self.greeting = 0;
         self.record = 0;
         self._pad = [0; 2];
+    }
+
+    /// Whether what only a stream's beginning says may be said here: nothing was said before, or the same protocol.
+    #[inline(always)]
+    const fn may_open(&self, protocol: u8) -> bool {
+        let first = self.flags & (Self::KNOWN | Self::MET) == 0 && !self.is(Phase::Lost);
+        first || protocol != 0 && self.greeting == protocol
     }
 
     /// Whether nothing more is read of this side.
@@ -353,6 +361,10 @@ fn apply(work: &mut Work, state: u16, byte: u8, depth: u8) -> bool {
     if meaning.action == Action::Member && depth != token::member_depth(side) {
         return false;
     }
+    if meaning.opening && !side.may_open(meaning.protocol) {
+        unknown(work);
+        return true;
+    }
     side.evidence |= meaning.evidence;
     side.methods |= meaning.methods;
     side.head |= meaning.head;
@@ -382,9 +394,23 @@ fn apply(work: &mut Work, state: u16, byte: u8, depth: u8) -> bool {
             side.window = work.window as u16;
             false
         }
+        Action::Introduced | Action::IntroducedBy => {
+            side.flags |= Side::KNOWN;
+            side.greeting = meaning.protocol;
+            let left = side.left.saturating_sub(u32::from(meaning.skip));
+            work.protocol = work.protocol.max(u32::from(meaning.protocol));
+            if meaning.action == Action::Introduced {
+                return false;
+            }
+            work.begin(Phase::Start);
+            pass(&mut work.side, left);
+            true
+        }
         Action::Greeting => {
             side.greeting = meaning.protocol;
+            let left = side.left.saturating_sub(u32::from(meaning.skip));
             work.begin(Phase::Lost);
+            pass(&mut work.side, left);
             true
         }
         Action::Preamble => {
@@ -405,11 +431,7 @@ fn apply(work: &mut Work, state: u16, byte: u8, depth: u8) -> bool {
             true
         }
         Action::Unknown => {
-            if side.flags & Side::KNOWN != 0 || side.is(Phase::Lost) {
-                work.begin(Phase::Lost);
-            } else {
-                side.phase = Phase::Opaque as u8;
-            }
+            unknown(work);
             true
         }
         Action::Preface => {
@@ -455,6 +477,21 @@ fn apply(work: &mut Work, state: u16, byte: u8, depth: u8) -> bool {
             side.window = 0;
             true
         }
+    }
+}
+
+/// Ends the reading where nothing known begins.
+#[inline(always)]
+fn unknown(work: &mut Work) {
+    let side = &mut work.side;
+    let known = side.flags & Side::KNOWN != 0;
+    if known && Protocol::is_introduced(side.greeting) {
+        // The protocol was told, and what follows is no login.
+        side.phase = Phase::Named as u8;
+    } else if known || side.greeting != 0 || side.is(Phase::Lost) {
+        work.begin(Phase::Lost);
+    } else {
+        side.phase = Phase::Opaque as u8;
     }
 }
 

@@ -216,6 +216,8 @@ pub fn attend<P: Packet, S: Store>(packet: &P, store: &S, from_pod: bool) -> Tod
         } else if pickup::is_sampled(store, &desk.segment, slot) {
             met = true;
             desk.new.begin(desk.began_ns, Flow::UNKNOWN_SIDE, flags | Flow::PICKED_UP);
+            let [low, high] = &mut desk.new.sides;
+            (low.flags, high.flags) = (Side::MET, Side::MET);
         } else {
             return Todo::NOTHING;
         }
@@ -366,11 +368,12 @@ fn advance<S: Store>(store: &S, desk: &mut Desk, flow: &mut Flow, side: u8) -> T
     let settled = if over { settle(store, flow) } else { flow.verdict != Verdict::Undecided as u8 };
     let watched = match flow.verdict {
         v if v == Verdict::Undecided as u8 => true,
-        // What its beginning has named is read no further; only whether it is answered is waited for.
+        // What its beginning has named is read no further; only the first word of its answer is waited for.
         v if v == Verdict::Plaintext as u8 => {
             let [low, high] = &flow.sides;
             let named = low.is(Phase::Named) || high.is(Phase::Named);
-            !named || flow.flags & Flow::ANSWERED == 0
+            let answers = in_first_word(low) || in_first_word(high);
+            !named || flow.flags & Flow::ANSWERED == 0 || answers
         }
         // The server's hello says which version it chose; a client that goes on has had it already.
         v if v == Verdict::Tls as u8 => !is_record && !goes_on && !both_settled(flow),
@@ -401,6 +404,12 @@ fn wake<S: Store>(store: &S, key: &FlowKey, flow: &mut Flow) {
         flow.flags &= !Flow::QUIET;
         store.adjust(key.slot(), Slot::QUIET.wrapping_neg());
     }
+}
+
+/// Whether a side has said too little to tell what it says.
+#[inline(always)]
+const fn in_first_word(side: &Side) -> bool {
+    side.is(Phase::Start) && side.flags & Side::SPOKE != 0
 }
 
 #[inline(always)]

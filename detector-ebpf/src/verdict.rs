@@ -105,6 +105,13 @@ impl TryFrom<u8> for Verdict {
 }
 
 impl Protocol {
+    /// Whether the protocol of this code is told by a client's first message, before it logs in.
+    #[inline(always)]
+    #[must_use]
+    pub(crate) const fn is_introduced(code: u8) -> bool {
+        code == Self::Kafka as u8 || code == Self::Cassandra as u8
+    }
+
     /// The protocol's name in logs, metrics and tables.
     #[must_use]
     pub const fn name(self) -> &'static str {

@@ -39,6 +39,9 @@ use crate::{
     findings::{Rules, Severity},
 };
 
+/// The name of a file that stands for standard input.
+const STANDARD_INPUT: &str = "-";
+
 /// What is to be replayed, and how it is told.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Options {
@@ -86,7 +89,12 @@ pub enum Outcome {
 pub fn run(options: &Options) -> Result<Outcome> {
     let store = identities(&options.manifests)?;
     let (input, size) = open(options)?;
-    let report = replay(input, &store, options.limits, options.rules, Progress::start(size));
+    let mut report = replay(input, &store, options.limits, options.rules, Progress::start(size));
+    let nothing = report.summary.tally.packets == 0;
+    if let Some(error) = report.error.take_if(|_| nothing && !options.json) {
+        // A table of nothing would say that there are no findings.
+        return Err(error).with_context(|| name_of(options));
+    }
     let written = if options.json {
         report.write_json(&options.trust_domain, io::stdout().lock())
     } else {
@@ -99,11 +107,20 @@ pub fn run(options: &Options) -> Result<Outcome> {
     }
     let worst = report.worst();
     if let Some(error) = report.error {
-        return Err(error).with_context(|| options.file.display().to_string());
+        return Err(error).with_context(|| name_of(options));
     }
     match options.fail_on {
         Some(limit) if worst >= Some(limit) => Ok(Outcome::Failed),
         _ => Ok(Outcome::Passed),
+    }
+}
+
+/// What the capture is called where something is said of it.
+fn name_of(options: &Options) -> String {
+    if options.file.as_os_str() == STANDARD_INPUT {
+        "standard input".to_owned()
+    } else {
+        options.file.display().to_string()
     }
 }
 
@@ -138,7 +155,7 @@ fn nothing_read(tracked: &Tracked) -> Option<CaptureError> {
 
 /// The input, and its length where it is known.
 fn open(options: &Options) -> Result<(Box<dyn Read>, Option<u64>)> {
-    if options.file.as_os_str() == "-" {
+    if options.file.as_os_str() == STANDARD_INPUT {
         let input = io::stdin().lock();
         if input.is_terminal() {
             bail!("standard input is a terminal: give a file, or pipe a capture in");

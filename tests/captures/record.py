@@ -385,6 +385,25 @@ def mariadb(lab):
     mariadb_login(lab, "--skip-ssl")
 
 
+@scenario("mariadb-server", "mariadb-client", "python3-pymysql")
+def mariadb_password(lab):
+    # PAM wants the password as it is. It refuses this one, for there is no such user.
+    data = lab.path("data")
+    run("mariadb-install-db", "--no-defaults", "--user=mysql", "--datadir=" + data, "--auth-root-authentication-method=normal")
+    start = lab.write("start.sql", f"create user app@'{CLIENT}' identified via pam;")
+    lab.start("mariadbd", "--no-defaults", "--user=mysql", "--datadir=" + data, "--bind-address=" + SERVER, "--port=3306",
+              "--socket=" + lab.path("socket"), "--skip-name-resolve", "--init-file=" + start, "--plugin-load-add=auth_pam_v1",
+              "--pam-use-cleartext-plugin", "--plugin-maturity=experimental", ports=[3306])
+    lab.client("mariadb", "--no-defaults", "--skip-ssl", "-h", SERVER, "-uapp", "-pmade-up", "-e", "select 1", status=(1,))
+    lab.python(f"""
+import pymysql
+try:
+    pymysql.connect(host="{SERVER}", user="app", password="made-up")
+except pymysql.err.OperationalError:
+    pass
+""")
+
+
 @scenario("mariadb-server", "mariadb-client")
 def mariadb_tls(lab):
     mariadb_login(lab, "--ssl", "--skip-ssl-verify-server-cert")
@@ -452,6 +471,69 @@ except kafka.errors.NoBrokersAvailable:
 """)
 
 
+@scenario("kcat", "python3-kafka")
+def kafka_sasl(lab):
+    # It says what a broker says (https://kafka.apache.org/protocol), as far as the login.
+    lab.python("""
+import socket, struct, sys, threading
+server = socket.create_server((sys.argv[1], 9092))
+KEYS = {0: (0, 7), 1: (0, 11), 3: (0, 4), 17: (0, 1), 18: (0, 3), 36: (0, 1)}
+def exactly(stream, length):
+    data = b""
+    while len(data) < length:
+        more = stream.recv(length - len(data))
+        if not more:
+            raise EOFError
+        data += more
+    return data
+def answer(key, version, request):
+    if key == 18 and version == 3:
+        keys = b"".join(struct.pack(">hhhb", key, *span, 0) for key, span in KEYS.items())
+        return struct.pack(">hb", 0, len(KEYS) + 1) + keys + struct.pack(">ib", 0, 0)
+    if key == 18:
+        keys = b"".join(struct.pack(">hhh", key, *span) for key, span in KEYS.items())
+        return struct.pack(">hi", 0, len(KEYS)) + keys + (struct.pack(">i", 0) if version else b"")
+    if key == 17:
+        mechanisms = [b"PLAIN", b"SCRAM-SHA-256"]
+        return struct.pack(">hi", 0, len(mechanisms)) + b"".join(struct.pack(">h", len(name)) + name for name in mechanisms)
+    if key == 36:
+        return struct.pack(">hhi", 0, -1, 0) + (struct.pack(">q", 0) if version else b"")
+def serve(stream):
+    raw = False
+    try:
+        while True:
+            request = exactly(stream, struct.unpack(">i", exactly(stream, 4))[0])
+            if raw:
+                # Behind a handshake of version 0 PLAIN stands in no request.
+                stream.sendall(struct.pack(">i", 0))
+                raw = False
+                continue
+            key, version, number = struct.unpack(">hhi", request[:8])
+            raw = key == 17 and version == 0 and b"PLAIN" in request
+            body = answer(key, version, request)
+            if body is None:
+                break
+            stream.sendall(struct.pack(">ii", len(body) + 4, number) + body)
+    except EOFError:
+        pass
+    stream.close()
+while True:
+    threading.Thread(target=serve, args=server.accept()[:1], daemon=True).start()
+""", SERVER, where="server", ports=[9092])
+    for mechanism in ("PLAIN", "SCRAM-SHA-256"):
+        lab.client("kcat", "-L", "-b", SERVER + ":9092", "-m", "2", "-X", "security.protocol=SASL_PLAINTEXT", "-X",
+                   "sasl.mechanisms=" + mechanism, "-X", "sasl.username=app", "-X", "sasl.password=made-up", status=None)
+    lab.python(f"""
+import kafka
+try:
+    kafka.KafkaProducer(bootstrap_servers="{SERVER}:9092", client_id="producer", api_version=(1, 0, 0), max_block_ms=1000,
+                        security_protocol="SASL_PLAINTEXT", sasl_mechanism="PLAIN", sasl_plain_username="app",
+                        sasl_plain_password="made-up").partitions_for("topic")
+except kafka.errors.KafkaError:
+    pass
+""")
+
+
 @scenario("python3-pymongo", pypi=("pymongo==4.15.4",))
 def mongodb(lab):
     listener(lab, 27017)
@@ -479,6 +561,52 @@ def cassandra(lab):
         lab.python(f"""
 import cassandra.cluster
 cluster = cassandra.cluster.Cluster(["{SERVER}"], protocol_version={version}, connect_timeout=1)
+try:
+    cluster.connect()
+except cassandra.cluster.NoHostAvailable:
+    pass
+cluster.shutdown()
+""")
+
+
+@scenario("python3-cassandra")
+def cassandra_password(lab):
+    # It says what a server says (native protocol v4), as far as the login.
+    lab.python("""
+import socket, struct, sys, threading
+server = socket.create_server((sys.argv[1], 9042))
+def string(text):
+    return struct.pack(">H", len(text)) + text
+SUPPORTED = {b"CQL_VERSION": [b"3.4.5"], b"COMPRESSION": [b"snappy", b"lz4"], b"PROTOCOL_VERSIONS": [b"3/v3", b"4/v4"]}
+def answer(opcode, version):
+    if opcode == 5:
+        lists = (string(key) + struct.pack(">H", len(values)) + b"".join(map(string, values)) for key, values in SUPPORTED.items())
+        return 6, struct.pack(">H", len(SUPPORTED)) + b"".join(lists)
+    if opcode == 1:
+        return 3, string(b"org.apache.cassandra.auth.PasswordAuthenticator")
+    if opcode == 15:
+        return 16, struct.pack(">i", -1)
+    return None
+def serve(stream):
+    data = b""
+    while more := stream.recv(65536):
+        data += more
+        while len(data) >= 9:
+            version, flags, number, opcode, length = struct.unpack(">BBhBi", data[:9])
+            if len(data) < 9 + length:
+                break
+            data = data[9 + length:]
+            said = answer(opcode, version)
+            if said:
+                stream.sendall(struct.pack(">BBhBi", version | 0x80, 0, number, said[0], len(said[1])) + said[1])
+while True:
+    threading.Thread(target=serve, args=server.accept()[:1], daemon=True).start()
+""", SERVER, where="server", ports=[9042])
+    for version in (3, 4):
+        lab.python(f"""
+import cassandra.auth, cassandra.cluster
+login = cassandra.auth.PlainTextAuthProvider("app", "made-up")
+cluster = cassandra.cluster.Cluster(["{SERVER}"], protocol_version={version}, connect_timeout=1, auth_provider=login)
 try:
     cluster.connect()
 except cassandra.cluster.NoHostAvailable:
@@ -943,6 +1071,104 @@ def openssl_mesh(lab):
     s_client(lab, 15008, "-alpn", "h2", "-noservername")
     # Linkerd's name alone, as its proxies send it to the server's own port.
     s_client(lab, 8443, "-servername", linkerd)
+
+
+# The proxies themselves are in no registry that is at hand. Both are built on rustls and aws-lc (linkerd2-proxy
+# `linkerd/meshtls/rustls`, ztunnel `src/tls`): these are hellos of that library, configured as they configure it.
+RUSTLS_MANIFEST = """
+[package]
+name = "mesh-hello"
+version = "0.0.0"
+edition = "2024"
+
+[dependencies]
+rustls = { version = "=0.23.46", default-features = false, features = ["aws_lc_rs", "std"] }
+"""
+RUSTLS_PROGRAM = """
+use rustls::client::danger::{HandshakeSignatureValid, ServerCertVerified, ServerCertVerifier};
+use rustls::crypto::aws_lc_rs::{default_provider, kx_group};
+use rustls::pki_types::{CertificateDer, PrivateKeyDer, ServerName, UnixTime, pem::PemObject as _};
+use rustls::{DigitallySignedStruct, Error, SignatureScheme};
+use std::{env, io::{Read as _, Write as _}, net::{TcpListener, TcpStream}, sync::Arc};
+
+#[derive(Debug)]
+struct Anybody;
+
+impl ServerCertVerifier for Anybody {
+    fn verify_server_cert(&self, _: &CertificateDer<'_>, _: &[CertificateDer<'_>], _: &ServerName<'_>, _: &[u8], _: UnixTime)
+        -> Result<ServerCertVerified, Error> { Ok(ServerCertVerified::assertion()) }
+    fn verify_tls12_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct)
+        -> Result<HandshakeSignatureValid, Error> { Ok(HandshakeSignatureValid::assertion()) }
+    fn verify_tls13_signature(&self, _: &[u8], _: &CertificateDer<'_>, _: &DigitallySignedStruct)
+        -> Result<HandshakeSignatureValid, Error> { Ok(HandshakeSignatureValid::assertion()) }
+    fn supported_verify_schemes(&self) -> Vec<SignatureScheme> {
+        default_provider().signature_verification_algorithms.supported_schemes()
+    }
+}
+
+/// `serve ADDRESS ALPN CERTIFICATE KEY` | `call ADDRESS ALPN NAME GROUPS`
+fn main() {
+    let arguments: Vec<String> = env::args().skip(1).collect();
+    let [role, address, alpn, one, other] = arguments.try_into().unwrap();
+    let alpn: Vec<Vec<u8>> = if alpn == "-" { vec![] } else { vec![alpn.into_bytes()] };
+    let mut provider = default_provider();
+    provider.kx_groups = match &other[..] {
+        "hybrid" => vec![kx_group::X25519MLKEM768],
+        "classic" => vec![kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
+        _ => vec![kx_group::X25519MLKEM768, kx_group::X25519, kx_group::SECP256R1, kx_group::SECP384R1],
+    };
+    let provider = Arc::new(provider);
+    let versions = &[&rustls::version::TLS13];
+    if role == "serve" {
+        let certificate = CertificateDer::from_pem_file(one).unwrap();
+        let key = PrivateKeyDer::from_pem_file(other).unwrap();
+        let mut config = rustls::ServerConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap()
+            .with_no_client_auth().with_single_cert(vec![certificate], key).unwrap();
+        config.alpn_protocols = alpn;
+        let config = Arc::new(config);
+        for stream in TcpListener::bind(address).unwrap().incoming() {
+            let connection = rustls::ServerConnection::new(config.clone()).unwrap();
+            let mut stream = rustls::StreamOwned::new(connection, stream.unwrap());
+            let mut question = [0; 4];
+            stream.read_exact(&mut question).unwrap();
+            stream.write_all(b"pong").unwrap();
+            stream.conn.send_close_notify();
+            stream.flush().unwrap();
+        }
+    } else {
+        let mut config = rustls::ClientConfig::builder_with_provider(provider).with_protocol_versions(versions).unwrap()
+            .dangerous().with_custom_certificate_verifier(Arc::new(Anybody)).with_no_client_auth();
+        config.alpn_protocols = alpn;
+        let connection = rustls::ClientConnection::new(Arc::new(config), ServerName::try_from(one).unwrap()).unwrap();
+        let mut stream = rustls::StreamOwned::new(connection, TcpStream::connect(address).unwrap());
+        stream.write_all(b"ping").unwrap();
+        let mut answer = [0; 4];
+        stream.read_exact(&mut answer).unwrap();
+        assert_eq!(&answer, b"pong");
+    }
+}
+"""
+
+
+@scenario("openssl")
+def rustls_mesh(lab):
+    lab.write("hello/Cargo.toml", RUSTLS_MANIFEST)
+    lab.write("hello/src/main.rs", RUSTLS_PROGRAM)
+    # The builder's own PATH and home: cargo is not Debian's.
+    target = os.environ.get("MESH_HELLO_TARGET", lab.path("target"))
+    subprocess.run(["cargo", "build", "-q", "--manifest-path", lab.path("hello/Cargo.toml"), "--target-dir", target], check=True)
+    program = target + "/debug/mesh-hello"
+    certificate, key = lab.certificate()
+    for port, alpn in ((4143, "transport.l5d.io/v1"), (15008, "h2"), (8443, "-")):
+        lab.start(program, "serve", f"{SERVER}:{port}", alpn, certificate, key, ports=[port])
+    identity = "tools.mcp.serviceaccount.identity.linkerd.cluster.local"
+    # Extensions stand in another order each time.
+    for _ in range(4):
+        lab.client(program, "call", SERVER + ":4143", "transport.l5d.io/v1", identity, "hybrid-first")
+    lab.client(program, "call", SERVER + ":8443", "-", identity, "hybrid-first")
+    # ztunnel names an address, which is no server name; its hello is hybrid by `COMPLIANCE_POLICY=pqc` alone.
+    for groups in ("classic", "classic", "hybrid"):
+        lab.client(program, "call", SERVER + ":15008", "h2", "0.0.0.0", groups)
 
 
 @scenario("openssl")

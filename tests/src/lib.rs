@@ -23,6 +23,7 @@ pub mod prometheus;
 pub mod raw;
 pub mod record;
 pub mod scenario;
+pub mod segment;
 pub mod sniffer;
 pub mod soak;
 pub mod vm;

@@ -233,8 +233,27 @@ fn wrong_usage_and_files_that_cannot_be_read_are_told_apart() {
         (&["/dev/null"], "error: /dev/null: the capture is empty"),
         (&[&capture("README.md")], "neither pcap nor pcapng"),
     ] {
-        let error = text(&run(arguments, FAILED).stderr);
+        let output = run(arguments, FAILED);
+        let error = text(&output.stderr);
         assert!(error.contains(said), "{arguments:?}: {error}");
+        // A table of nothing would say that there are no findings.
+        assert!(output.stdout.is_empty(), "{arguments:?}: {}", text(&output.stdout));
+    }
+    // A name of its own for what has none; and whoever reads JSON gets a summary all the same.
+    let nothing: [(&[u8], &str); 3] = [
+        (b"", "error: standard input: the capture is empty"),
+        (b"\x1f\x8b\x08\0", "error: standard input: compressed with gzip: pipe it through `gzip -dc"),
+        (b"BZh9", "error: standard input: compressed with bzip2: pipe it through `bzip2 -dc"),
+    ];
+    for (input, said) in nothing {
+        let output = with_input(plainsight(&["-"]), input);
+        assert_eq!((output.status.code(), output.stdout.len()), (Some(FAILED), 0));
+        assert!(text(&output.stderr).starts_with(said), "{}", text(&output.stderr));
+        let output = with_input(plainsight(&["--json", "-"]), input);
+        assert_eq!(output.status.code(), Some(FAILED));
+        let summary = Record::read(text(&output.stdout).trim()).unwrap();
+        let error = summary.text("error");
+        assert!(!error.is_empty() && text(&output.stderr).contains(error), "{said}: {error}");
     }
 }
 

@@ -72,16 +72,23 @@ pub enum Token {
     PostgresSslRequest,
     MysqlGreeting,
     MysqlSslRequest,
+    MysqlPassword,
     MongoMessage,
     AmqpHeader,
     NatsLine,
     KafkaRequest,
+    KafkaVersions,
+    KafkaPlain,
+    KafkaPassword,
     MqttConnect,
     MemcachedCommand,
+    MemcachedOpening,
     ZookeeperConnect,
     AmqpTls,
     Ssl2Hello,
-    CassandraFrame,
+    CassandraOptions,
+    CassandraStartup,
+    CassandraPassword,
     LdapMessage,
     LdapExtended,
     Greeting220,
@@ -102,10 +109,10 @@ pub enum Token {
     NatsPassword,
     NatsInfo,
     /// The first of MCP's methods; the others follow in the order of [`METHODS`].
-    FirstMethod = 88,
+    FirstMethod = 95,
 }
 
-const _: () = assert!(Token::FirstMethod as usize + METHODS.len() <= 128);
+const _: () = assert!(Token::FirstMethod as usize + METHODS.len() <= 256);
 
 /// What the grammar is made into.
 struct Grammar {
@@ -152,10 +159,12 @@ const fn grammar() -> Grammar {
     b.name(b"abcdefghijklmnopqrstuvwxyz01234");
     b.name_alike(b"56789");
     b.name(b" \t\r\n\"\\{}[]:,;/-_.*+<?");
-    b.name(&[0x00, 0x01, 0x02, 0x03, 0x04, 0x15, 0x16]);
-    b.name_alike(others::LOW);
-    b.name_alike(others::HIGH);
-    b.name_alike(others::BIND);
+    b.name(&[0x00, 0x01, 0x02, 0x03, 0x04, 0x05, 0x06, 0x07, 0x08, 0x0f, 0x10, 0x11, 0x12, 0x15, 0x16]);
+    b.name(b"$`");
+    b.name(&[0x80, 0xce, 0xd2, 0xd4, 0xdd, 0xfe]);
+    b.name_alike(&[0x81, 0x82, 0x83, 0x84]);
+    b.name_alike(others::KEYS);
+    b.name_alike(others::PASSWORD_FLAGS);
 
     let dead = b.state();
     let skip = b.state();
@@ -392,6 +401,9 @@ const fn start(b: &mut Builder, json: &Json, head: &Head, dead: u16) -> (u16, u1
     b.on(root, b"\r\n", root);
 
     let (major, alert) = tls(b, root, broken);
+    // MySQL's request for a password is as long as the number of TLS's record type.
+    b.on(major, &[0x00], first.two_short);
+    b.on(first.packet, &[0x16], major);
     others::binary(b, root, &first, unknown);
     let command = text::text(b, root, &first, major, alert, unknown);
 
@@ -409,7 +421,7 @@ const fn start(b: &mut Builder, json: &Json, head: &Head, dead: u16) -> (u16, u1
     }
     // Memcached has a `get` too, whose line ends behind its keys.
     let key = b.state();
-    let get = b.accept(Token::MemcachedCommand as u8, broken);
+    let get = b.accept(Token::MemcachedOpening as u8, broken);
     b.on(key, b"\r", get);
     b.on(key, b"\n", unknown);
     let version = b.after(target, b' ');

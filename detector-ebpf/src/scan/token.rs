@@ -13,7 +13,11 @@ pub(super) enum Action {
     Named,
     /// Lines follow; the protocol may turn to TLS between them.
     Commands,
-    /// A server's greeting, after which TLS may follow.
+    /// The stream is of this protocol, and how it logs in follows at once.
+    Introduced,
+    /// The same behind the rest of this message, whose length was read.
+    IntroducedBy,
+    /// A greeting, after which TLS may follow, behind the rest of this message if its length was read.
     Greeting,
     /// Something before the stream's own beginning.
     Preamble,
@@ -47,16 +51,18 @@ pub(super) struct Meaning {
     pub(super) methods: u64,
     pub(super) head: u8,
     pub(super) protocol: u8,
-    /// Bytes to pass over.
+    /// Bytes to pass over; of a message whose length was read, its bytes that are read already.
     pub(super) skip: u8,
+    /// It says something where a stream begins, and nothing elsewhere.
+    pub(super) opening: bool,
     pub(super) action: Action,
 }
 
 const NOTHING: Meaning =
-    Meaning { evidence: 0, methods: 0, head: 0, protocol: 0, skip: 0, action: Action::None };
+    Meaning { evidence: 0, methods: 0, head: 0, protocol: 0, skip: 0, opening: false, action: Action::None };
 
 /// Tokens that the table has room for; a power of two.
-const TOKENS: usize = 128;
+const TOKENS: usize = 256;
 
 static MEANINGS: [Meaning; TOKENS] = meanings();
 
@@ -97,6 +103,15 @@ const fn password(protocol: Protocol) -> Meaning {
     Meaning { evidence: Evidence::PASSWORD.0, ..named(protocol) }
 }
 
+/// What only a stream's beginning says.
+const fn opening(meaning: Meaning) -> Meaning {
+    Meaning { opening: true, ..meaning }
+}
+
+const fn introduced(protocol: Protocol, action: Action, skip: u8) -> Meaning {
+    Meaning { protocol: protocol as u8, skip, action, ..NOTHING }
+}
+
 const fn commands(protocol: Protocol) -> Meaning {
     Meaning { protocol: protocol as u8, action: Action::Commands, ..NOTHING }
 }
@@ -120,52 +135,56 @@ const fn meanings() -> [Meaning; TOKENS] {
         ..NOTHING
     };
     let lines = Meaning { evidence: Evidence::RAW_JSON.0, head: 0, action: Action::Lines, ..NOTHING };
-    let entries: [(Token, Meaning); 82] = [
+    let entries: [(Token, Meaning); 89] = [
         (Token::TlsClientHello, hello(Evidence::OFFERS_TLS12, Head::CLIENT)),
         (Token::TlsClientHelloWeak, hello(Evidence::OFFERS_WEAK, Head::CLIENT)),
         (Token::TlsServerHello, hello(Evidence::NONE, 0)),
         (Token::TlsServerHelloWeak, hello(Evidence::CHOSE_WEAK, 0)),
         (Token::TlsAlert, Meaning { evidence: Evidence::TLS_ALERT.0, ..action(Action::Tls) }),
         (Token::RedisArray, named(Protocol::Redis)),
-        (Token::PostgresStartup, named(Protocol::Postgresql)),
-        (Token::PostgresSslRequest, preamble(0)),
-        (
-            Token::MysqlGreeting,
-            Meaning { protocol: Protocol::Mysql as u8, action: Action::Greeting, ..NOTHING },
-        ),
-        (Token::MysqlSslRequest, preamble(32)),
+        (Token::PostgresStartup, opening(named(Protocol::Postgresql))),
+        (Token::PostgresSslRequest, opening(preamble(0))),
+        (Token::MysqlGreeting, opening(commands(Protocol::Mysql))),
+        (Token::MysqlSslRequest, opening(preamble(32))),
+        (Token::MysqlPassword, password(Protocol::Mysql)),
         (Token::MongoMessage, named(Protocol::Mongodb)),
-        (Token::AmqpHeader, named(Protocol::Amqp)),
-        (Token::NatsLine, named(Protocol::Nats)),
+        (Token::AmqpHeader, opening(named(Protocol::Amqp))),
+        (Token::NatsLine, opening(named(Protocol::Nats))),
         (Token::KafkaRequest, named(Protocol::Kafka)),
-        (Token::MqttConnect, named(Protocol::Mqtt)),
+        (Token::KafkaVersions, introduced(Protocol::Kafka, Action::IntroducedBy, 11)),
+        (Token::KafkaPlain, introduced(Protocol::Kafka, Action::Introduced, 0)),
+        (Token::KafkaPassword, password(Protocol::Kafka)),
+        (Token::MqttConnect, opening(named(Protocol::Mqtt))),
         (Token::MemcachedCommand, named(Protocol::Memcached)),
-        (Token::ZookeeperConnect, named(Protocol::Zookeeper)),
-        (Token::CassandraFrame, named(Protocol::Cassandra)),
-        (Token::LdapMessage, named(Protocol::Ldap)),
+        (Token::MemcachedOpening, opening(named(Protocol::Memcached))),
+        (Token::ZookeeperConnect, opening(named(Protocol::Zookeeper))),
+        (Token::CassandraOptions, opening(introduced(Protocol::Cassandra, Action::IntroducedBy, 0))),
+        (Token::CassandraStartup, opening(introduced(Protocol::Cassandra, Action::IntroducedBy, 5))),
+        (Token::CassandraPassword, opening(password(Protocol::Cassandra))),
+        (Token::LdapMessage, opening(named(Protocol::Ldap))),
         (
             Token::LdapExtended,
-            Meaning { protocol: Protocol::Ldap as u8, action: Action::Greeting, ..NOTHING },
+            opening(Meaning { protocol: Protocol::Ldap as u8, skip: 4, action: Action::Greeting, ..NOTHING }),
         ),
-        (Token::Greeting220, commands(Protocol::Smtp)),
-        (Token::ImapGreeting, commands(Protocol::Imap)),
-        (Token::Pop3Greeting, commands(Protocol::Pop3)),
-        (Token::SmtpHello, commands(Protocol::Smtp)),
-        (Token::FtpUser, commands(Protocol::Ftp)),
+        (Token::Greeting220, opening(commands(Protocol::Smtp))),
+        (Token::ImapGreeting, opening(commands(Protocol::Imap))),
+        (Token::Pop3Greeting, opening(commands(Protocol::Pop3))),
+        (Token::SmtpHello, opening(commands(Protocol::Smtp))),
+        (Token::FtpUser, opening(commands(Protocol::Ftp))),
         (Token::PlainCommand, action(Action::Named)),
         (Token::PasswordCommand, Meaning { evidence: Evidence::PASSWORD.0, ..action(Action::Named) }),
         (Token::RedisAuth, password(Protocol::Redis)),
-        (Token::PostgresPassword, password(Protocol::Postgresql)),
-        (Token::MqttPassword, password(Protocol::Mqtt)),
-        (Token::LdapSimpleBind, password(Protocol::Ldap)),
-        (Token::NatsPassword, password(Protocol::Nats)),
-        (Token::AmqpStart, commands(Protocol::Amqp)),
-        (Token::NatsInfo, commands(Protocol::Nats)),
-        (Token::XmppStream, commands(Protocol::Xmpp)),
+        (Token::PostgresPassword, opening(password(Protocol::Postgresql))),
+        (Token::MqttPassword, opening(password(Protocol::Mqtt))),
+        (Token::LdapSimpleBind, opening(password(Protocol::Ldap))),
+        (Token::NatsPassword, opening(password(Protocol::Nats))),
+        (Token::AmqpStart, opening(commands(Protocol::Amqp))),
+        (Token::NatsInfo, opening(commands(Protocol::Nats))),
+        (Token::XmppStream, opening(commands(Protocol::Xmpp))),
         (Token::LengthByte, action(Action::LengthByte)),
         (Token::ProxyLengthEnd, action(Action::EndOfPreambleLength)),
-        (Token::AmqpTls, preamble(3)),
-        (Token::Ssl2Hello, Meaning { evidence: Evidence::OFFERS_WEAK.0, ..action(Action::Tls) }),
+        (Token::AmqpTls, opening(preamble(3))),
+        (Token::Ssl2Hello, opening(Meaning { evidence: Evidence::OFFERS_WEAK.0, ..action(Action::Tls) })),
         (Token::SniIstio, evidence(Evidence::SNI_ISTIO)),
         (Token::SniLinkerd, evidence(Evidence::SNI_LINKERD)),
         (Token::AlpnIstio, evidence(Evidence::ALPN_ISTIO)),

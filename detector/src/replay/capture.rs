@@ -110,6 +110,7 @@ impl<R: Read> Capture<R> {
         let format = match magic {
             [0x0a, 0x0d, 0x0d, 0x0a] => Format::PcapNg(PcapNg::default()),
             [0x1f, 0x8b, ..] => return Err(CaptureError::Compressed { program: "gzip" }),
+            [b'B', b'Z', b'h', ..] => return Err(CaptureError::Compressed { program: "bzip2" }),
             [0x28, 0xb5, 0x2f, 0xfd] => return Err(CaptureError::Compressed { program: "zstd" }),
             [0xfd, b'7', b'z', b'X'] => return Err(CaptureError::Compressed { program: "xz" }),
             [0x04, 0x22, 0x4d, 0x18] => return Err(CaptureError::Compressed { program: "lz4" }),

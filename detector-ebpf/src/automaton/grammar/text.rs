@@ -129,12 +129,30 @@ const fn memcached(b: &mut Builder, root: u16, first: &First, unknown: u16) {
     b.on(end, b" ", key);
     let end = first.word(b, root, b"add");
     b.on(end, b" ", key);
+    // `VALUE <key> <flags> <bytes>`.
+    let bytes = b.like(broken);
+    b.on(bytes, DIGITS, bytes);
+    b.on(bytes, b"\r ", command);
+    let flags = b.like(broken);
+    b.on(flags, DIGITS, flags);
+    b.on(flags, b" ", bytes);
+    let key = b.state();
+    b.on(key, b"\r\n", unknown);
+    b.on(key, b" ", flags);
+    let end = first.word(b, root, b"value");
+    b.on(end, b" ", key);
+
+    // A word alone says what a stream begins with, and is no more than a word elsewhere.
+    let word = b.accept(Token::MemcachedOpening as u8, broken);
+    let number = b.like(broken);
+    b.on(number, DIGITS, word);
     let end = first.word(b, root, b"stats");
-    b.on(end, b"\r", command);
+    b.on(end, b"\r", word);
     let end = first.word(b, root, b"version");
-    b.on(end, b"\r ", command);
+    b.on(end, b"\r", word);
+    b.on(end, b" ", number);
     let end = first.word(b, root, b"stored");
-    b.on(end, b"\r", command);
+    b.on(end, b"\r", word);
 }
 
 /// Redis (RESP): an array of bulk strings, or an answer that no other protocol gives.
@@ -165,13 +183,13 @@ const fn redis(b: &mut Builder, root: u16, first: &First) {
     let end = b.path_or(command, b"hello", other);
     b.on(end, b"\r", version);
 
-    let elements = array_of(b, command, other, array);
+    let elements = array_of(b, command, other, first);
     let count = b.like(broken);
     b.on(count, DIGITS, count);
     b.on(count, b"\r", elements);
     // A `HELLO` of two has nothing behind its version that could be waited for.
     let two = b.like(count);
-    let elements = array_of(b, short, other, array);
+    let elements = array_of(b, short, other, first);
     b.on(two, b"\r", elements);
     let star = first.word(b, root, b"*");
     b.on(star, DIGITS, count);
@@ -183,13 +201,18 @@ const fn redis(b: &mut Builder, root: u16, first: &First) {
 }
 
 /// The end of an array's count, and the length of its first bulk string, which leads to `command`.
-const fn array_of(b: &mut Builder, command: u16, other: u16, array: u16) -> u16 {
+const fn array_of(b: &mut Builder, command: u16, other: u16, first: &First) -> u16 {
+    let array = b.after(other, b'\r');
     let after_size = chain(b, &[b"\n"], command, array);
     let size = b.like(other);
     b.on(size, DIGITS, size);
     b.on(size, b"\r", after_size);
-    let bulk = any(b, 1, size);
-    chain(b, &[b"\n"], bulk, array)
+    let length = b.like(first.broken);
+    b.on(length, DIGITS, size);
+    let bulk = any(b, 1, length);
+    let end = b.like(first.broken);
+    b.on(end, b"\n", bulk);
+    end
 }
 
 /// The options of NATS' `CONNECT`, behind their bracket: whether there is a password or a token among them.

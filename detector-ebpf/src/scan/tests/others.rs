@@ -32,7 +32,7 @@ const HELLO: [u8; 11] = [0x16, 3, 1, 6, 1, 1, 0, 5, 0xfd, 3, 3];
 
 #[test]
 fn a_beginning_that_says_all_is_plaintext() {
-    let streams: [(&[u8], Protocol); 26] = [
+    let streams: [(&[u8], Protocol); 25] = [
         (b"*1\r\n$4\r\nPING\r\n", Protocol::Redis),
         (b"+PONG\r\n", Protocol::Redis),
         (b"-NOAUTH Authentication required.\r\n", Protocol::Redis),
@@ -43,7 +43,6 @@ fn a_beginning_that_says_all_is_plaintext() {
         (b"AMQP\0\0\x09\x01\x01\0\0\0\0\x01\x08\0\x0a\0\x0b\xce", Protocol::Amqp),
         (b"AMQP\x03\x01\0\0", Protocol::Amqp),
         (b"CONNECT {\"verbose\":false}\r\n", Protocol::Nats),
-        (b"\0\0\0\x1a\0\x12\0\x03\0\0\0\x01\0\x08producer", Protocol::Kafka),
         (b"\0\0\0\x1a\0\x03\0\x01\0\0\0\x01\0\x08producer", Protocol::Kafka),
         (b"\0\0\0\x1a\0\x03\0\0\0\0\0\x01\0\x08producer", Protocol::Kafka),
         (b"\x10\x10\0\x04MQTT\x04\x02", Protocol::Mqtt),
@@ -52,11 +51,11 @@ fn a_beginning_that_says_all_is_plaintext() {
         (b"set key 0 0 5\r\nvalue\r\n", Protocol::Memcached),
         (b"get key1\r\n", Protocol::Memcached),
         (b"version\r\n", Protocol::Memcached),
+        (b"VERSION 1.6.18\r\n", Protocol::Memcached),
+        (b"VALUE key 0 5\r\nvalue\r\nEND\r\n", Protocol::Memcached),
+        (b"VALUE key 0 5 17\r\nvalue\r\nEND\r\n", Protocol::Memcached),
         (b"\0\0\0\x2d\0\0\0\0\0\0\0\0\0\0\0\0", Protocol::Zookeeper),
         (b"ruok", Protocol::Zookeeper),
-        (b"\x04\0\0\0\x05\0\0\0\0", Protocol::Cassandra),
-        (b"\x05\0\0\x01\x05\0\0\0\0", Protocol::Cassandra),
-        (b"\x04\0\0\x01\x01\0\0\0\x16\0\x01\0\x0bCQL_VERSION\0\x053.0.0", Protocol::Cassandra),
         (b"0\x0c\x02\x01\x01`\x07\x02\x01\x03\x04\0\x80\0", Protocol::Ldap),
         (b"USER anonymous\r\n", Protocol::Ftp),
     ];
@@ -65,6 +64,120 @@ fn a_beginning_that_says_all_is_plaintext() {
         assert_eq!(phase(stream), Phase::Named, "{protocol:?}");
         assert_eq!(shown.protocol, protocol as u8, "{protocol:?}");
         assert_eq!(work.side.greeting, protocol as u8, "{protocol:?}");
+    }
+}
+
+const STARTUP: &[u8] = b"\x04\0\0\x01\x01\0\0\0\x16\0\x01\0\x0bCQL_VERSION\0\x053.0.0";
+const OPTIONS: &[u8] = b"\x05\0\0\x01\x05\0\0\0\0";
+const VERSIONS: &[u8] = b"\0\0\0\x12\0\x12\0\x03\0\0\0\x01\0\x08producer";
+const HANDSHAKE: &[u8] = b"\0\0\0\x19\0\x11\0\x01\0\0\0\x02\0\x08producer\0\x05PLAIN";
+const SCRAM: &[u8] = b"\0\0\0\x21\0\x11\0\x01\0\0\0\x02\0\x08producer\0\x0dSCRAM-SHA-256";
+const AUTHENTICATE: &[u8] = b"\0\0\0\x23\0\x24\0\x01\0\0\0\x03\0\x08producer\0\0\0\x0d\0app\0made-up";
+
+/// Messages one after the other, and what they show.
+type Introduction<'a> = (&'a [&'a [u8]], Protocol, Phase, &'a [&'a str]);
+
+#[test]
+fn a_beginning_that_a_login_may_follow_is_plaintext_at_once_and_read_on() {
+    let password: &[&str] = &["password"];
+    let response = b"\x04\0\0\x02\x0f\0\0\0\x10\0\0\0\x0c\0app\0made-up";
+    let cases: [Introduction<'_>; 15] = [
+        (&[OPTIONS], Protocol::Cassandra, Phase::Start, &[]),
+        (&[STARTUP], Protocol::Cassandra, Phase::Start, &[]),
+        (&[OPTIONS, STARTUP, response], Protocol::Cassandra, Phase::Named, password),
+        (&[STARTUP, response], Protocol::Cassandra, Phase::Named, password),
+        // REGISTER and QUERY, and Kerberos.
+        (&[STARTUP, b"\x04\0\0\x02\x0b\0\0\0\x02\0\0"], Protocol::Cassandra, Phase::Named, &[]),
+        (&[STARTUP, b"\x04\0\0\x02\x07\0\0\0\x02\0\0"], Protocol::Cassandra, Phase::Named, &[]),
+        (
+            &[STARTUP, b"\x04\0\0\x02\x0f\0\0\0\x10\0\0\0\x0c\x60\x82\x01app"],
+            Protocol::Cassandra,
+            Phase::Named,
+            &[],
+        ),
+        (&[VERSIONS], Protocol::Kafka, Phase::Start, &[]),
+        (&[VERSIONS, HANDSHAKE], Protocol::Kafka, Phase::Start, &[]),
+        (&[VERSIONS, HANDSHAKE, AUTHENTICATE], Protocol::Kafka, Phase::Named, password),
+        (&[HANDSHAKE, b"\0\0\0\x0d\0app\0made-up"], Protocol::Kafka, Phase::Named, password),
+        (&[HANDSHAKE, b"\0\0\0\x0fapp\0app\0made-up"], Protocol::Kafka, Phase::Named, password),
+        (&[VERSIONS, SCRAM], Protocol::Kafka, Phase::Named, &[]),
+        (&[VERSIONS, b"\0\0\0\x1a\0\x03\0\x01\0\0\0\x02\0\x08producer"], Protocol::Kafka, Phase::Named, &[]),
+        (&[VERSIONS, b"\xff\xff\xff\xff"], Protocol::Kafka, Phase::Named, &[]),
+    ];
+    for (parts, protocol, ends, evidence) in cases {
+        let stream = parts.concat();
+        let shown = read(&stream, &[]);
+        assert_eq!((shown.protocol, phase(&stream)), (protocol as u8, ends), "{}", stream.escape_ascii());
+        assert_eq!(shown.evidence, evidence, "{}", stream.escape_ascii());
+        assert!((0..stream.len()).all(|end| read(&stream, &[end]) == shown), "{}", stream.escape_ascii());
+        // The protocol is told with the first message.
+        assert_eq!(read(parts[0], &[]).protocol, protocol as u8, "{}", stream.escape_ascii());
+    }
+}
+
+#[test]
+fn what_opens_a_stream_says_nothing_in_mid_stream() {
+    let streams: [&[u8]; 22] = [
+        OPTIONS,
+        STARTUP,
+        b"\0\0\0\x29\0\x03\0\0user\0x\0database\0y\0\0",
+        b"R\0\0\0\x08\0\0\0\x03",
+        b"AMQP\0\0\x09\x01\x01\0\0\0\0\x01\x08\0\x0a\0\x0b\xce",
+        b"CONNECT {\"verbose\":false}\r\n",
+        b"INFO {\"server_id\":\"x\"}\r\n",
+        b"\x10\x10\0\x04MQTT\x04\x02",
+        b"get key1\r\n",
+        b"version\r\n",
+        b"stats\r\n",
+        b"ruok",
+        b"\0\0\0\x2d\0\0\0\0\0\0\0\0\0\0\0\0",
+        b"0\x0c\x02\x01\x01`\x07\x02\x01\x03\x04\0\x80\0",
+        b"USER app\r\nPASS made-up\r\n",
+        b"220 first\r\n",
+        b"EHLO client\r\nMAIL FROM:<a@b>\r\n",
+        b"* OK ready\r\n",
+        b"+OK ready\r\n",
+        b"<stream:stream to='x'><auth mechanism='PLAIN'>",
+        b"\x4a\0\0\0\x0a8.0.36\0\x08\0\0\0abcdefgh\0",
+        b"\x80\x2e\x01\x03\x01\0\x15\0\0\0\x10\0\0\x39",
+    ];
+    for stream in streams {
+        let mut work = Work::new(Side { flags: Side::MET, ..Side::new() }, WINDOW);
+        let mut rest = stream;
+        while !rest.is_empty() {
+            rest = &rest[step(&Frame(rest), &mut work, 0, rest.len() as u32) as usize..];
+        }
+        let shown = work.finish(false);
+        let side = work.side;
+        assert_eq!((shown.protocol, shown.evidence, side.greeting), (0, 0, 0), "{}", stream.escape_ascii());
+        assert!(side.is(Phase::Opaque), "{}", stream.escape_ascii());
+    }
+    // What is known to speak one protocol does not turn to another.
+    let http = post("", CALL);
+    for stream in streams {
+        let (shown, work) = read_to_end(&[http.as_bytes(), stream].concat(), &[]);
+        assert_eq!(
+            (shown.protocol, work.side.greeting),
+            (Protocol::Mcp as u8, 0),
+            "{}",
+            stream.escape_ascii()
+        );
+    }
+}
+
+/// AMQP's frames (0-9-1 §2.3.5) begin like a Cassandra frame where they are cut.
+#[test]
+fn what_is_like_a_frame_of_cassandra_is_none() {
+    for stream in [
+        &b"\x08\0\x14\0\x0b\0\0\0\0\xce"[..],
+        b"\x06\0\0\0\x05\0\0\0\0",
+        b"\x02\0\0\0\x05\0\0\0\0",
+        b"\x04\0\0\0\x06\0\0\0\0",
+        b"\x04\x01\0\0\x05\0\0\0\0",
+        b"\x04\0\0\0\x05\0\0\0\x01",
+        b"\x04\0\0\0\x01\x10\0\0\x16\0\x01\0\x0bCQL_VERSION",
+    ] {
+        assert_eq!(phase(&[stream, &[0xff; 12]].concat()), Phase::Opaque, "{}", stream.escape_ascii());
     }
 }
 
@@ -226,6 +339,8 @@ fn a_login_that_can_be_read_is_told_and_no_other_is() {
         (b"\x10\x20\0\x06MQIsdp\x03\xce\0\x3c", Protocol::Mqtt),
         (b"CONNECT {\"verbose\":false,\"user\":\"app\",\"pass\":\"made-up\"}\r\n", Protocol::Nats),
         (b"CONNECT {\"auth_token\": \"made-up\"}\r\n", Protocol::Nats),
+        (b"\x16\0\0\x02\xfemysql_clear_password\0", Protocol::Mysql),
+        (b"\x17\0\0\x02\xfemysql_clear_password\0\0", Protocol::Mysql),
         (&plain, Protocol::Amqp),
         (&amqplain, Protocol::Amqp),
         (&long, Protocol::Ldap),
