@@ -6,6 +6,7 @@ Prints one JSON line of what it got. Runs in the environment of requirements-mcp
 import argparse
 import asyncio
 import json
+import os
 import ssl
 
 import httpx
@@ -21,10 +22,13 @@ parser.add_argument("--ca", help="certificate to trust, instead of the system's"
 parser.add_argument("--calls", type=int, default=1, help="tool calls to make")
 args = parser.parse_args()
 
+# Seconds; a machine whose processor is emulated is told to have more patience.
+TIMEOUT = 20 * int(os.environ.get("PLAINSIGHT_PATIENCE", "1"))
+
 
 def http_client(headers=None, timeout=None, auth=None) -> httpx.AsyncClient:
     verify = ssl.create_default_context(cafile=args.ca) if args.ca else True
-    return httpx.AsyncClient(headers=headers, timeout=timeout or 20, auth=auth, verify=verify)
+    return httpx.AsyncClient(headers=headers, timeout=timeout or TIMEOUT, auth=auth, verify=verify)
 
 
 async def use(read, write) -> None:

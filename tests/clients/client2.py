@@ -6,6 +6,7 @@ Prints one JSON line of what it got. Runs in the environment of requirements-mcp
 import argparse
 import asyncio
 import json
+import os
 import ssl
 
 import httpx2
@@ -19,11 +20,14 @@ parser.add_argument("--ca", help="certificate to trust, instead of the system's"
 parser.add_argument("--calls", type=int, default=1, help="tool calls to make")
 args = parser.parse_args()
 
+# Seconds; a machine whose processor is emulated is told to have more patience.
+TIMEOUT = 20 * int(os.environ.get("PLAINSIGHT_PATIENCE", "1"))
+
 
 async def main() -> None:
     headers = {"Authorization": f"Bearer {args.token}"} if args.token else {}
     verify = ssl.create_default_context(cafile=args.ca) if args.ca else True
-    async with httpx2.AsyncClient(headers=headers, verify=verify, timeout=20) as http:
+    async with httpx2.AsyncClient(headers=headers, verify=verify, timeout=TIMEOUT) as http:
         async with Client(streamable_http_client(args.url, http_client=http)) as client:
             tools = [tool.name for tool in (await client.list_tools()).tools]
             for n in range(args.calls):

@@ -18,6 +18,7 @@ use serde_json::Value;
 use crate::{
     node::{Node, Pod},
     process::Process,
+    wait,
 };
 
 /// A Python program that loads an SDK takes seconds on a slow machine, and several start at once.
@@ -233,7 +234,8 @@ pub fn look_at_page(node: &Node, url: &str) -> Result<Process> {
 }
 
 fn curl_command(mut command: Command, url: &str, options: &[&str]) -> Command {
-    command.args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", "20"]);
+    let seconds = (20 * wait::patience()).to_string();
+    command.args(["--silent", "--show-error", "--fail", "--noproxy", "*", "--max-time", &seconds]);
     command.args(options).arg(url);
     command
 }

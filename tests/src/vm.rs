@@ -2,7 +2,7 @@
 //!
 //! Both are lines of text: suites lie in the machine's first file system, the report comes over a serial port.
 
-use std::{collections::BTreeMap, fmt::Write as _};
+use std::{collections::BTreeMap, fmt::Write as _, time::Duration};
 
 /// The serial port that the report goes to. The first is the kernel's.
 pub const REPORT: &str = "/dev/ttyS1";
@@ -10,6 +10,8 @@ pub const REPORT: &str = "/dev/ttyS1";
 pub const MACHINE: &str = "@machine";
 /// The name of the host's files as the machine sees them.
 pub const SHARE: &str = "host";
+/// Where the machine has the programs that came with its first file system, in its memory.
+pub const PROGRAMS: &str = "/run/programs";
 
 /// A program that the machine runs.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -24,14 +26,17 @@ pub struct Suite {
     pub arguments: Vec<String>,
     /// All of its environment.
     pub environment: BTreeMap<String, String>,
+    /// How long it may take, in whole seconds; then it is killed with all that it started.
+    pub deadline: Duration,
 }
 
 impl Suite {
     /// The suite as text. No part may have a tab or a line break.
     #[must_use]
     pub fn write(&self) -> String {
-        let Self { name, folder, program, arguments, environment } = self;
-        let mut text = format!("suite\t{name}\nfolder\t{folder}\nprogram\t{program}\n");
+        let Self { name, folder, program, arguments, environment, deadline } = self;
+        let deadline = deadline.as_secs();
+        let mut text = format!("suite\t{name}\nfolder\t{folder}\nprogram\t{program}\ndeadline\t{deadline}\n");
         for argument in arguments {
             let _never_fails = writeln!(text, "argument\t{argument}");
         }
@@ -54,6 +59,7 @@ impl Suite {
                     program: String::new(),
                     arguments: Vec::new(),
                     environment: BTreeMap::new(),
+                    deadline: Duration::ZERO,
                 });
                 continue;
             }
@@ -62,6 +68,7 @@ impl Suite {
                 "folder" => suite.folder = value,
                 "program" => suite.program = value,
                 "argument" => suite.arguments.push(value),
+                "deadline" => suite.deadline = Duration::from_secs(value.parse().unwrap_or_default()),
                 "environment" => {
                     if let Some((key, value)) = value.split_once('\t') {
                         suite.environment.insert(key.to_owned(), value.to_owned());
@@ -76,6 +83,8 @@ impl Suite {
 
 #[cfg(test)]
 mod tests {
+    use std::time::Duration;
+
     use super::Suite;
 
     #[test]
@@ -88,6 +97,7 @@ mod tests {
             environment: [("PATH", "/bin:/sbin"), ("EMPTY", "")]
                 .map(|(key, value)| (key.to_owned(), value.to_owned()))
                 .into(),
+            deadline: Duration::from_secs(90),
         };
         let suites = [suite("one"), suite("two")];
         assert_eq!(Suite::read_all(&suites.iter().map(Suite::write).collect::<String>()), suites);

@@ -164,7 +164,7 @@ fn run(command: Command) -> Result<()> {
             bench::run(&workspace, &flags.chain(names).collect::<Vec<_>>())
         }
         Command::Vm { versions, suites, tests } => {
-            vm::run(&workspace, &vm::Selection { versions, suites, tests })
+            vm::run(&workspace, &vm::Selection::new(versions, &suites, &tests))
         }
         Command::Manifests { check } => manifests::run(&workspace, check),
         Command::Image { arch, check } => {

@@ -7,17 +7,19 @@ use std::{
     collections::BTreeMap,
     env, fs,
     path::{Path, PathBuf},
+    process::{Command, Stdio},
+    time::Duration,
 };
 
-use anyhow::{Context as _, Result, bail};
-use detector_tests::vm::Suite;
+use anyhow::{Context as _, Result, bail, ensure};
+use detector_tests::vm::{PROGRAMS, Suite};
 
 use self::{
     kernel::{KERNELS, Kernel},
-    machine::{Accelerator, Machine},
+    machine::{Accelerator, Contents, Machine},
     report::{Report, table},
 };
-use crate::{process, setup, workspace::Workspace};
+use crate::{interrupt, process, setup, workspace::Workspace};
 
 mod initramfs;
 mod kernel;
@@ -25,7 +27,14 @@ mod machine;
 mod report;
 
 /// The suites: test programs of the package `detector-tests`.
-const SUITES: [&str; 5] = ["programs", "corpus", "netns", "restart", "clsact"];
+const SUITES: [&str; 6] = ["programs", "corpus", "netns", "restart", "clsact", "sandbox"];
+
+/// The daemon and the machines' first process.
+const DAEMON: &str = "plainsight";
+const INIT: &str = "vm-init";
+
+/// The longest that a suite may take in a machine.
+const DEADLINE: Duration = Duration::from_secs(1800);
 
 /// How many times longer than here every wait of a suite may take in an emulated machine.
 const PATIENCE: u32 = 15;
@@ -35,30 +44,51 @@ const PATIENCE: u32 = 15;
 pub(crate) struct Selection {
     /// The kernels' versions; none for all.
     pub(crate) versions: Vec<String>,
-    /// The suites; none for all.
-    pub(crate) suites: Vec<String>,
-    /// The tests of the suites, each by a part of its name; none for all.
+    /// The suites, in whole or in part.
+    pub(crate) parts: Vec<Part>,
+}
+
+/// Some of a suite's tests.
+#[derive(Clone, Debug)]
+pub(crate) struct Part {
+    /// The suite.
+    pub(crate) suite: String,
+    /// Its tests, each by a part of its name; none for all.
     pub(crate) tests: Vec<String>,
+}
+
+impl Selection {
+    /// The same tests of some suites; no suite for all.
+    pub(crate) fn new(versions: Vec<String>, suites: &[String], tests: &[String]) -> Self {
+        let names: Vec<&str> =
+            if suites.is_empty() { SUITES.to_vec() } else { suites.iter().map(String::as_str).collect() };
+        let part = |suite: &str| Part { suite: suite.to_owned(), tests: tests.to_vec() };
+        Self { versions, parts: names.into_iter().map(part).collect() }
+    }
 }
 
 /// Boots the kernels and prints what became of each suite.
 pub(crate) fn run(workspace: &Workspace, selection: &Selection) -> Result<()> {
-    let Selection { versions, suites, tests } = selection;
+    let Selection { versions, parts } = selection;
     let kernels = chosen(versions)?;
-    let names = chosen_suites(suites)?;
+    for Part { suite, .. } in parts {
+        ensure!(SUITES.contains(&suite.as_str()), "no suite {suite}: there are {}", SUITES.join(", "));
+    }
     workspace.require_root("the machines have this one's files for their root", "vm")?;
     setup::ensure_vm(workspace)?;
-    let programs = process::step("build the suites", || build(workspace, &names))?;
-    let init = workspace.binary("vm-init");
+    let programs = process::step("build the suites", || build(workspace, parts))?;
     let kernels = process::step("get the kernels", || Kernel::get(workspace, &kernels))?;
-    let suites = prepared(workspace, &programs, &names, tests)?;
-    let accelerator = process::step("probe KVM", || Accelerator::probe(workspace, &kernels, &init))?;
+    let contents = prepared(workspace, &programs, parts)?;
+    let accelerator = process::step("probe KVM", || Accelerator::probe(workspace, &kernels, &contents.init))?;
 
     let mut reports: Vec<Report> = Vec::new();
     for kernel in &kernels {
-        let machine = Machine::new(workspace, kernel, accelerator, suites.len());
+        let machine = Machine::new(workspace, kernel, accelerator);
         let name = format!("Linux {}", kernel.version);
-        reports.push(process::step(&name, || machine.run(&init, &suites))?);
+        let report = process::step(&name, || machine.run(&contents));
+        interrupt::check()?;
+        // The other kernels are run all the same.
+        reports.push(report.unwrap_or_else(|error| Report::of_none(kernel.version, &error)));
     }
     println!("{}", table(&reports));
     let failed: Vec<&str> = reports.iter().filter(|report| !report.passed()).map(Report::version).collect();
@@ -90,26 +120,16 @@ fn chosen(versions: &[String]) -> Result<Vec<&'static kernel::Wanted>> {
     versions.iter().map(find).collect()
 }
 
-fn chosen_suites(names: &[String]) -> Result<Vec<&'static str>> {
-    if names.is_empty() {
-        return Ok(SUITES.to_vec());
-    }
-    let find = |name: &String| {
-        let found = SUITES.into_iter().find(|suite| suite == name);
-        found.with_context(|| format!("no suite {name}: there are {}", SUITES.join(", ")))
-    };
-    names.iter().map(find).collect()
-}
-
 /// Builds the daemon, the suites and the machines' first process; answers where each suite's program is.
-fn build(workspace: &Workspace, suites: &[&str]) -> Result<BTreeMap<String, PathBuf>> {
-    // As the tests build: another selection of packages would compile what they depend on a second time.
-    process::run(&mut workspace.cargo(&["build", "--workspace", "--all-targets"]))?;
-    let mut list = workspace.cargo(&["test", "--workspace", "--no-run", "--message-format=json"]);
-    for name in suites {
-        list.args(["--test", name]);
+fn build(workspace: &Workspace, parts: &[Part]) -> Result<BTreeMap<String, PathBuf>> {
+    // Of the packages that the tests are built of: another selection would compile what they depend on a second
+    // time.
+    let mut build = workspace.cargo(&["build", "--workspace", "--message-format=json-render-diagnostics"]);
+    build.args(["--bin", DAEMON, "--bin", INIT]);
+    for part in parts {
+        build.args(["--test", &part.suite]);
     }
-    let said = process::output(&mut list)?;
+    let said = process::output(build.stderr(Stdio::inherit()))?;
     let mut programs = BTreeMap::new();
     for line in said.lines() {
         let Some((_, path)) = line.split_once("\"executable\":\"") else { continue };
@@ -121,24 +141,18 @@ fn build(workspace: &Workspace, suites: &[&str]) -> Result<BTreeMap<String, Path
     Ok(programs)
 }
 
-/// Copies a program to where no build replaces it while a machine runs it; answers the copy.
-fn stage(workspace: &Workspace, name: &str, program: &Path) -> Result<String> {
+/// Copies a program to where no build replaces it while a machine runs it, without what a debugger wants: a
+/// machine has it in memory. Its symbols stay, for backtraces.
+fn stage(workspace: &Workspace, name: &str, program: &Path) -> Result<PathBuf> {
     let stage = folder(workspace).join("programs");
     fs::create_dir_all(&stage).with_context(|| format!("create {}", stage.display()))?;
     let copy = stage.join(name);
-    // Never in place: what runs from it keeps its file.
-    let _not_there = fs::remove_file(&copy);
-    fs::copy(program, &copy).with_context(|| format!("copy {}", program.display()))?;
-    Ok(copy.display().to_string())
+    process::output(Command::new("strip").arg("--strip-debug").arg("-o").arg(&copy).arg(program))?;
+    Ok(copy)
 }
 
-/// The suites as a machine runs them.
-fn prepared(
-    workspace: &Workspace,
-    programs: &BTreeMap<String, PathBuf>,
-    names: &[&str],
-    tests: &[String],
-) -> Result<Vec<Suite>> {
+/// The daemon, and the suites as a machine runs them.
+fn prepared(workspace: &Workspace, built: &BTreeMap<String, PathBuf>, parts: &[Part]) -> Result<Contents> {
     let text = |path: &Path| path.display().to_string();
     let folder = text(&workspace.root().join("tests"));
     let path = env::var("PATH").unwrap_or_else(|_| "/usr/sbin:/usr/bin:/sbin:/bin".to_owned());
@@ -146,22 +160,28 @@ fn prepared(
         // No test may be skipped for want of rights, which a machine has.
         ("CI".to_owned(), "true".to_owned()),
         ("PATH".to_owned(), path),
-        ("PLAINSIGHT_BIN".to_owned(), stage(workspace, "plainsight", &workspace.binary("plainsight"))?),
+        ("PLAINSIGHT_BIN".to_owned(), format!("{PROGRAMS}/{DAEMON}")),
         ("PLAINSIGHT_PATIENCE".to_owned(), PATIENCE.to_string()),
         ("PLAINSIGHT_TOOLS".to_owned(), text(&workspace.tools())),
         ("RUST_BACKTRACE".to_owned(), "0".to_owned()),
     ]);
-    let suite = |name: &&str| {
-        let program = programs.get(*name).with_context(|| format!("cargo built no test program {name}"))?;
+    let daemon = stage(workspace, DAEMON, &workspace.binary(DAEMON))?;
+    let mut programs = BTreeMap::from([(DAEMON.to_owned(), daemon)]);
+    let mut suites = Vec::new();
+    for Part { suite: name, tests } in parts {
+        let program = built.get(name).with_context(|| format!("cargo built no test program {name}"))?;
+        programs.insert(name.clone(), stage(workspace, name, program)?);
         let mut arguments = vec!["--show-output".to_owned(), "--test-threads=2".to_owned()];
         arguments.extend(tests.iter().cloned());
-        Ok(Suite {
-            name: (*name).to_owned(),
+        suites.push(Suite {
+            name: name.clone(),
             folder: folder.clone(),
-            program: stage(workspace, name, program)?,
+            program: format!("{PROGRAMS}/{name}"),
             arguments,
             environment: environment.clone(),
-        })
-    };
-    names.iter().map(suite).collect()
+            deadline: DEADLINE,
+        });
+    }
+    let init = stage(workspace, INIT, &workspace.binary(INIT))?;
+    Ok(Contents { init, programs, suites })
 }

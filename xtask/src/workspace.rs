@@ -44,9 +44,21 @@ impl Workspace {
     }
 
     /// The cargo that runs this, in the workspace's root.
+    ///
+    /// What cargo tells this program of itself is kept from it: build scripts that ask for it (ring's) would run
+    /// again, and all that depends on them be built again, whenever cargo was started from here after it was
+    /// started from a shell, or the other way round.
     pub(crate) fn cargo(&self, args: &[&str]) -> Command {
         let mut command = Command::new(env::var_os("CARGO").unwrap_or_else(|| OsString::from("cargo")));
         command.args(args).current_dir(&self.root);
+        for (name, _) in env::vars_os() {
+            let of_this_program = name.to_str().is_some_and(|name| {
+                name.starts_with("CARGO_PKG_") || name.starts_with("CARGO_MANIFEST_") || name == "OUT_DIR"
+            });
+            if of_this_program {
+                command.env_remove(name);
+            }
+        }
         command
     }
 

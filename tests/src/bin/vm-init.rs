@@ -12,17 +12,19 @@ use std::{
     os::unix::fs::chroot,
     path::Path,
     process::{Command, ExitCode, Stdio},
-    time::Instant,
+    thread,
+    time::{Duration, Instant},
 };
 
 use anyhow::{Context as _, Result};
-use detector_tests::vm::{MACHINE, REPORT, SHARE, Suite};
+use detector_tests::vm::{MACHINE, PROGRAMS, REPORT, SHARE, Suite};
 use nix::{
     errno::Errno,
     kmod::{ModuleInitFlags, finit_module},
     mount::{MsFlags, mount},
     sys::{
         reboot::{RebootMode, reboot},
+        signal::{Signal, kill},
         wait::wait,
     },
     unistd::{Pid, getpid, sync},
@@ -30,6 +32,9 @@ use nix::{
 
 /// Where the host's files become the root.
 const ROOT: &str = "/root";
+
+/// How often a suite is looked at.
+const POLL: Duration = Duration::from_millis(100);
 
 /// The argument that makes it the process that runs the suites.
 const RUN: &str = "--run-suites";
@@ -108,6 +113,11 @@ fn root() -> Result<()> {
     ] {
         attach(kind, Path::new(ROOT).join(folder), kind)?;
     }
+    // They are in memory already, and a page of them is had sooner there than from the host.
+    let programs = Path::new(ROOT).join(PROGRAMS.trim_start_matches('/'));
+    fs::create_dir_all(&programs).context("create the folder of programs")?;
+    mount(Some("/programs"), &programs, None::<&str>, MsFlags::MS_BIND, None::<&str>)
+        .context("mount the programs")?;
     chroot(ROOT).context("enter the root")?;
     env::set_current_dir("/").context("enter the root")
 }
@@ -130,13 +140,28 @@ fn run_suites() -> Result<()> {
         let mut command = Command::new(&suite.program);
         command.args(&suite.arguments).current_dir(&suite.folder).env_clear().envs(suite.environment);
         command.stdin(Stdio::null()).stdout(report.try_clone()?).stderr(report.try_clone()?);
-        let ended = match command.status() {
-            Ok(status) if status.success() => "passed".to_owned(),
-            Ok(status) => status.to_string(),
-            Err(error) => error.to_string(),
-        };
+        let ended = ending(&mut command, suite.deadline).unwrap_or_else(|error| format!("{error:#}"));
+        // Of a suite that failed or was late, nothing may be in the way of the next.
+        let _nobody_is_left = kill(Pid::from_raw(-1), Signal::SIGKILL);
         // The line before may have no end.
         writeln!(report, "\n{MACHINE} end {} {:.1} {ended}", suite.name, start.elapsed().as_secs_f64())?;
     }
     Ok(())
+}
+
+/// Runs a suite; answers in words how it ended.
+fn ending(command: &mut Command, deadline: Duration) -> Result<String> {
+    let start = Instant::now();
+    let mut child = command.spawn().context("start it")?;
+    loop {
+        if let Some(status) = child.try_wait().context("wait for it")? {
+            return Ok(if status.success() { "passed".to_owned() } else { status.to_string() });
+        }
+        if start.elapsed() > deadline {
+            child.kill().context("kill it")?;
+            child.wait().context("wait for its end")?;
+            return Ok(format!("killed after {} s", deadline.as_secs()));
+        }
+        thread::sleep(POLL);
+    }
 }

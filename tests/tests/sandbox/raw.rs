@@ -14,6 +14,12 @@ pub(crate) fn call(number: c_long, arguments: [c_long; 6]) -> Result<c_long, Err
     Errno::result(unsafe { libc::syscall(number, a, b, c, d, e, f) })
 }
 
+/// The version of Landlock's interface that this kernel has; 0 is none.
+pub(crate) fn landlock() -> c_long {
+    const LANDLOCK_CREATE_RULESET_VERSION: c_long = 1;
+    call(libc::SYS_landlock_create_ruleset, [0, 0, LANDLOCK_CREATE_RULESET_VERSION, 0, 0, 0]).unwrap_or(0)
+}
+
 /// Calls that nothing of the daemon makes once it has started.
 pub(crate) const REFUSED: &[(&str, c_long)] = &[
     // Being somebody else.

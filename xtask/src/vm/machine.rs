@@ -1,6 +1,7 @@
 //! Owns a virtual machine: QEMU, the server of the host's files, its logs and its deadline.
 
 use std::{
+    collections::BTreeMap,
     fmt, fs,
     io::Write as _,
     path::{Path, PathBuf},
@@ -22,8 +23,6 @@ use crate::{interrupt, process::output, workspace::Workspace};
 const PROBE: Duration = Duration::from_secs(10);
 /// From power on to the first suite.
 const BOOT: Duration = Duration::from_secs(300);
-/// For each suite.
-const DEADLINE: Duration = Duration::from_secs(1500);
 /// How often a running machine's report is looked at.
 const POLL: Duration = Duration::from_millis(200);
 /// Where Debian 12 (qemu-system-common) and later ones (virtiofsd) have the server of the host's files.
@@ -47,13 +46,9 @@ impl Accelerator {
             eprintln!("    no /dev/kvm: the machines are emulated");
             return Ok(Self::Emulation);
         }
-        let machine = Machine {
-            folder: folder(workspace).join("probe"),
-            kernel,
-            accelerator: Self::Kvm,
-            deadline: PROBE,
-        };
-        let works = machine.run(init, &[]).is_ok_and(|report| report.came_up());
+        let machine =
+            Machine { folder: folder(workspace).join("probe"), kernel, accelerator: Self::Kvm, boot: PROBE };
+        let works = machine.run(&Contents::nothing(init)).is_ok_and(|report| report.came_up());
         interrupt::check()?;
         let outcome = if works { Self::Kvm } else { Self::Emulation };
         eprintln!("    the machines run by {outcome}");
@@ -70,32 +65,41 @@ impl fmt::Display for Accelerator {
     }
 }
 
+/// What a machine's first file system holds beside its kernel's modules.
+#[derive(Debug)]
+pub(super) struct Contents {
+    /// The first process.
+    pub(super) init: PathBuf,
+    /// The programs, by their names.
+    pub(super) programs: BTreeMap<String, PathBuf>,
+    /// What is run.
+    pub(super) suites: Vec<Suite>,
+}
+
+impl Contents {
+    fn nothing(init: &Path) -> Self {
+        Self { init: init.to_owned(), programs: BTreeMap::new(), suites: Vec::new() }
+    }
+}
+
 /// A machine for one kernel.
 pub(super) struct Machine<'a> {
     folder: PathBuf,
     kernel: &'a Kernel,
     accelerator: Accelerator,
-    deadline: Duration,
+    boot: Duration,
 }
 
 impl<'a> Machine<'a> {
-    /// A machine for as many suites.
-    pub(super) fn new(
-        workspace: &Workspace,
-        kernel: &'a Kernel,
-        accelerator: Accelerator,
-        suites: usize,
-    ) -> Self {
-        let suites = u32::try_from(suites).unwrap_or(u32::MAX);
-        let deadline = BOOT + DEADLINE * suites;
-        Self { folder: folder(workspace).join(kernel.version), kernel, accelerator, deadline }
+    pub(super) fn new(workspace: &Workspace, kernel: &'a Kernel, accelerator: Accelerator) -> Self {
+        Self { folder: folder(workspace).join(kernel.version), kernel, accelerator, boot: BOOT }
     }
 
     /// Boots the machine and reads its report to the end, or until the deadline.
-    pub(super) fn run(&self, init: &Path, suites: &[Suite]) -> Result<Report> {
+    pub(super) fn run(&self, contents: &Contents) -> Result<Report> {
         fs::create_dir_all(&self.folder).with_context(|| format!("create {}", self.folder.display()))?;
         let first_files = self.folder.join("initramfs.cpio");
-        fs::write(&first_files, self.archive(init, suites)?)
+        fs::write(&first_files, self.archive(contents)?)
             .with_context(|| format!("write {}", first_files.display()))?;
         let socket = self.folder.join("files.socket");
         let _stale = fs::remove_file(&socket);
@@ -108,6 +112,8 @@ impl<'a> Machine<'a> {
         let mut report = Report::new(self.kernel.version);
         let log = self.folder.join("report.log");
         let mut written = fs::File::create(&log).with_context(|| format!("create {}", log.display()))?;
+        // Each suite has a deadline that the machine keeps; this one is for a machine that hangs.
+        let deadline = self.boot + contents.suites.iter().map(|suite| suite.deadline).sum::<Duration>();
         let start = Instant::now();
         let mut read = 0;
         loop {
@@ -127,8 +133,8 @@ impl<'a> Machine<'a> {
             if ended {
                 break;
             }
-            if start.elapsed() > self.deadline {
-                report.give_up(self.deadline);
+            if start.elapsed() > deadline || (report.kernel().is_none() && start.elapsed() > self.boot) {
+                report.give_up(start.elapsed());
                 break;
             }
             thread::sleep(POLL);
@@ -138,9 +144,10 @@ impl<'a> Machine<'a> {
         Ok(report)
     }
 
-    fn archive(&self, init: &Path, suites: &[Suite]) -> Result<Vec<u8>> {
+    fn archive(&self, contents: &Contents) -> Result<Vec<u8>> {
+        let Contents { init, programs, suites } = contents;
         let mut archive = Archive::default();
-        for folder in ["dev", "proc", "modules"] {
+        for folder in ["dev", "proc", "modules", "programs"] {
             archive.folder(folder)?;
         }
         let read = |path: &Path| fs::read(path).with_context(|| format!("read {}", path.display()));
@@ -155,6 +162,9 @@ impl<'a> Machine<'a> {
             }
             archive.file(library.display().to_string().trim_start_matches('/'), &read(&library)?)?;
         }
+        for (name, program) in programs {
+            archive.file(&format!("programs/{name}"), &read(program)?)?;
+        }
         archive.file("suites", suites.iter().map(Suite::write).collect::<String>().as_bytes())?;
         for (index, (name, content)) in self.kernel.needed_modules()?.iter().enumerate() {
             archive.file(&format!("modules/{index:03}-{name}.ko"), content)?;
@@ -164,9 +174,8 @@ impl<'a> Machine<'a> {
 
     fn qemu(&self, first_files: &Path, socket: &Path) -> Command {
         const MEMORY: &str = "3G";
-        // Other work on this machine goes first.
-        let mut qemu = Command::new("nice");
-        qemu.args(["-n", "5", "qemu-system-x86_64", "-nodefaults", "-no-reboot", "-display", "none"]);
+        let mut qemu = Command::new("qemu-system-x86_64");
+        qemu.args(["-nodefaults", "-no-reboot", "-display", "none"]);
         match self.accelerator {
             Accelerator::Kvm => qemu.args(["-accel", "kvm", "-cpu", "host"]),
             Accelerator::Emulation => qemu.args(["-accel", "tcg,thread=multi", "-cpu", "max"]),

@@ -6,7 +6,7 @@ use detector_tests::vm::MACHINE;
 
 /// What a test's output says is worth a place in the table: the hook that the programs sat on.
 const HOOK: &str = "attached by ";
-/// What a test says that could not run, and why.
+/// What a test says that it could not try, and why: the kernel has not what it takes.
 const SKIPPED: &str = "skipped: ";
 /// What the verifier took, as the suite `programs` prints it: the program's name comes before.
 const VERIFIED: &str = " instructions verified";
@@ -19,7 +19,6 @@ pub(super) struct Report {
     suites: Vec<Outcome>,
     verified: Vec<(String, String)>,
     hooks: Vec<String>,
-    skipped: Vec<String>,
     trouble: Option<String>,
     done: bool,
 }
@@ -30,6 +29,8 @@ struct Outcome {
     name: String,
     passed: u32,
     failed: Vec<String>,
+    /// What its tests could not try.
+    not_there: Vec<String>,
     /// How it ended and how many seconds it took; none while it runs.
     end: Option<(String, String)>,
     /// The test whose output is shown.
@@ -39,6 +40,11 @@ struct Outcome {
 impl Report {
     pub(super) fn new(version: &'static str) -> Self {
         Self { version, ..Self::default() }
+    }
+
+    /// The report of a machine that could not be run.
+    pub(super) fn of_none(version: &'static str, why: &anyhow::Error) -> Self {
+        Self { trouble: Some(format!("{why:#}")), ..Self::new(version) }
     }
 
     pub(super) fn version(&self) -> &str {
@@ -71,15 +77,17 @@ impl Report {
         if let Some(test) = line.strip_prefix("---- ") {
             suite.of = test.trim_end_matches(" stdout ----").to_owned();
         } else if let Some(why) = line.strip_prefix(SKIPPED) {
-            self.skipped.push(format!("{} {}: {why}", suite.name, suite.of));
+            suite.not_there.push(format!("{}: {why}", suite.of));
         } else if let Some((test, outcome)) =
             line.strip_prefix("test ").and_then(|test| test.rsplit_once(" ... "))
         {
             match outcome {
                 "ok" => suite.passed += 1,
                 "FAILED" => suite.failed.push(test.to_owned()),
-                _ => {}
+                _ => return None,
             }
+            let word = if outcome == "ok" { "passed" } else { "FAILED" };
+            return Some(format!("{}: {test} {word}", suite.name));
         }
         None
     }
@@ -133,11 +141,13 @@ impl Outcome {
     }
 
     fn told(&self) -> String {
-        let Self { passed, failed, end, .. } = self;
+        let Self { passed, failed, not_there, end, .. } = self;
         let Some((how, seconds)) = end else { return format!("no end, after {passed} passed") };
         let seconds = seconds.split('.').next().unwrap_or_default();
+        let not_there =
+            if not_there.is_empty() { String::new() } else { format!(", {} not there", not_there.len()) };
         match (failed.len(), self.is_good()) {
-            (0, true) => format!("{passed} passed, {seconds} s"),
+            (0, true) => format!("{passed} passed{not_there}, {seconds} s"),
             (0, false) => format!("{passed} passed, then {how}"),
             (count, _) => format!("{count} of {} failed", passed + u32::try_from(count).unwrap_or(u32::MAX)),
         }
@@ -180,9 +190,9 @@ pub(super) fn table(reports: &[Report]) -> String {
             for test in &suite.failed {
                 note(&format!("{} failed: {test}", suite.name));
             }
-        }
-        for skipped in &report.skipped {
-            note(&format!("skipped: {skipped}"));
+            for what in &suite.not_there {
+                note(&format!("not there: {} {what}", suite.name));
+            }
         }
     }
     let columns = rows.first().map_or(0, Vec::len);
@@ -236,8 +246,11 @@ attached by clsact
             .map(|line| line.split("  ").map(str::trim).filter(|cell| !cell.is_empty()).collect())
             .collect();
         assert_eq!(rows[0], ["KERNEL", "HOOK", "INGRESS", "EGRESS", "EXPIRE", "PROGRAMS", "NETNS"]);
-        assert_eq!(rows[1], ["6.1.0-50", "clsact", "509697", "-", "-", "2 passed, 12 s", "1 passed, 1 s"]);
-        assert_eq!(rows[2], ["6.1.0-50: skipped: programs b: no such thing here"]);
+        assert_eq!(
+            rows[1],
+            ["6.1.0-50", "clsact", "509697", "-", "-", "2 passed, 1 not there, 12 s", "1 passed, 1 s"]
+        );
+        assert_eq!(rows[2], ["6.1.0-50: not there: programs b: no such thing here"]);
     }
 
     #[test]
