@@ -165,6 +165,25 @@ fn what_opens_a_stream_says_nothing_in_mid_stream() {
     }
 }
 
+proptest! {
+    /// Numbers of binary protocols are small, so their bytes are.
+    #[test]
+    fn of_bytes_met_in_mid_stream_only_what_is_said_over_and_over_is_believed(
+        bytes in prop::collection::vec(prop_oneof![Just(0_u8), 1..=8_u8, 9..=18_u8, any::<u8>()], 1..64)
+    ) {
+        let mut work = Work::new(Side { flags: Side::MET, ..Side::new() }, WINDOW);
+        let mut rest = &bytes[..];
+        while !rest.is_empty() {
+            rest = &rest[step(&Frame(rest), &mut work, 0, rest.len() as u32) as usize..];
+        }
+        let shown = work.finish(false);
+        let believed = [Protocol::Redis, Protocol::Mongodb, Protocol::Kafka, Protocol::Memcached];
+        let other = shown.protocol >= Protocol::Redis as u8 && !believed.iter().any(|one| *one as u8 == shown.protocol);
+        prop_assert!(!other, "protocol {}: {}", shown.protocol, bytes.escape_ascii());
+        prop_assert!(shown.evidence & Evidence::PASSWORD.0 == 0, "{}", bytes.escape_ascii());
+    }
+}
+
 /// AMQP's frames (0-9-1 §2.3.5) begin like a Cassandra frame where they are cut.
 #[test]
 fn what_is_like_a_frame_of_cassandra_is_none() {
