@@ -27,7 +27,7 @@ use nix::{
         signal::{Signal, kill},
         wait::wait,
     },
-    unistd::{Pid, getpid, sync},
+    unistd::{Pid, getpid, getppid, sync},
 };
 
 /// Where the host's files become the root.
@@ -40,7 +40,8 @@ const POLL: Duration = Duration::from_millis(100);
 const RUN: &str = "--run-suites";
 
 fn main() -> ExitCode {
-    if env::args().any(|argument| argument == RUN) {
+    // It ends every process that it finds, so it must be the machine's own: the child of the first one.
+    if getppid() == Pid::from_raw(1) && env::args().any(|argument| argument == RUN) {
         return if run_suites().is_ok() { ExitCode::SUCCESS } else { ExitCode::FAILURE };
     }
     if getpid() != Pid::from_raw(1) {
