@@ -36,4 +36,5 @@ app.all('/mcp', express.json(), async (request, response) => {
   if (transport) await transport.handleRequest(request, response, request.body);
   else response.status(400).end();
 });
-app.listen(Number(port), host);
+// On a slow machine a client would meet the end of an idle connection, five seconds by default, with a request.
+app.listen(Number(port), host).keepAliveTimeout = 600_000;

@@ -46,4 +46,6 @@ uvicorn.run(
     ssl_keyfile=args.key,
     log_level="warning",
     timeout_graceful_shutdown=1,
+    # On a slow machine a client would meet the end of an idle connection with a request.
+    timeout_keep_alive=600,
 )
