@@ -132,9 +132,8 @@ fn the_first_place_is_taken_back_and_what_was_removed_is_put_there_again() {
     let mut daemon = site.pinned();
     assert!(site.in_front());
 
-    // Whoever comes later sits in front.
+    // Whoever comes later sits in front, until it is noticed.
     let rival = rival(&site, 1);
-    assert!(!site.in_front());
     site.wait_restored(&daemon, 1);
     let there = hooks::filters(site.host(), &site.interface(), "ingress");
     assert_eq!(there.len(), 2, "the other is still there: {there:?}");
@@ -143,7 +142,6 @@ fn the_first_place_is_taken_back_and_what_was_removed_is_put_there_again() {
 
     // A CNI that begins anew takes everything away.
     hooks::tc(site.host(), &["qdisc", "del", "dev", &site.interface(), "clsact"]);
-    assert_eq!(site.attached(), [0, 0]);
     site.wait_restored(&daemon, 2);
 
     let address = SocketAddr::new(site.other.ip(), 8080);

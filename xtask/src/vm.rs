@@ -33,6 +33,9 @@ const SUITES: [&str; 6] = ["programs", "corpus", "netns", "restart", "clsact", "
 const DAEMON: &str = "plainsight";
 const INIT: &str = "vm-init";
 
+/// How many times a kernel is booted until it comes up.
+const BOOTS: u32 = 3;
+
 /// The longest that a suite may take in a machine.
 const DEADLINE: Duration = Duration::from_secs(1800);
 
@@ -85,7 +88,7 @@ pub(crate) fn run(workspace: &Workspace, selection: &Selection) -> Result<()> {
     for kernel in &kernels {
         let machine = Machine::new(workspace, kernel, accelerator);
         let name = format!("Linux {}", kernel.version);
-        let report = process::step(&name, || machine.run(&contents));
+        let report = process::step(&name, || booted(&machine, &contents));
         interrupt::check()?;
         // The other kernels are run all the same.
         reports.push(report.unwrap_or_else(|error| Report::of_none(kernel.version, &error)));
@@ -96,6 +99,24 @@ pub(crate) fn run(workspace: &Workspace, selection: &Selection) -> Result<()> {
         bail!("not everything passed on {}: see {}", failed.join(", "), folder(workspace).display());
     }
     Ok(())
+}
+
+/// Runs a machine, and once more if its kernel has not come as far as our first process. QEMU's emulation of two
+/// processors sometimes runs into an instruction that the kernel has just changed (`int3`, jump labels) and lets it
+/// panic at its boot. Whatever happens after that is told as it is.
+fn booted(machine: &Machine<'_>, contents: &Contents) -> Result<Report> {
+    for _ in 1..BOOTS {
+        let report = machine.run(contents)?;
+        if report.kernel().is_some() {
+            return Ok(report);
+        }
+        interrupt::check()?;
+        eprintln!(
+            "    the kernel did not come up, and is booted once more; see {}",
+            machine.console().display()
+        );
+    }
+    machine.run(contents)
 }
 
 /// Where logs and file systems of the machines lie.

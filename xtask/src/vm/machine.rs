@@ -95,6 +95,11 @@ impl<'a> Machine<'a> {
         Self { folder: folder(workspace).join(kernel.version), kernel, accelerator, boot: BOOT }
     }
 
+    /// Where the kernel's own messages are.
+    pub(super) fn console(&self) -> PathBuf {
+        self.folder.join("console.log")
+    }
+
     /// Boots the machine and reads its report to the end, or until the deadline.
     pub(super) fn run(&self, contents: &Contents) -> Result<Report> {
         fs::create_dir_all(&self.folder).with_context(|| format!("create {}", self.folder.display()))?;
@@ -189,7 +194,7 @@ impl<'a> Machine<'a> {
         qemu.arg("-kernel").arg(&self.kernel.image).arg("-initrd").arg(first_files);
         qemu.args(["-append", "console=ttyS0 panic=-1 no_timer_check loglevel=5"]);
         // The first serial port is the kernel's, the second one the report's.
-        qemu.arg("-serial").arg(format!("file:{}", self.folder.join("console.log").display()));
+        qemu.arg("-serial").arg(format!("file:{}", self.console().display()));
         qemu.args(["-serial", "stdio"]);
         qemu
     }
