@@ -23,6 +23,21 @@ pub fn folder() -> &'static Path {
     Path::new(concat!(env!("CARGO_MANIFEST_DIR"), "/captures"))
 }
 
+/// The names of the captures in [`folder`], in order.
+///
+/// # Errors
+///
+/// The folder cannot be read.
+pub fn names() -> Result<Vec<String>> {
+    let mut names = Vec::new();
+    for entry in fs::read_dir(folder()).with_context(|| format!("read {}", folder().display()))? {
+        let name = entry.with_context(|| format!("read {}", folder().display()))?.file_name();
+        names.extend(name.into_string().ok().filter(|name| name.ends_with(".pcap")));
+    }
+    names.sort();
+    Ok(names)
+}
+
 /// Reads every frame of a capture in [`folder`].
 ///
 /// # Errors
@@ -71,20 +86,16 @@ fn parse(bytes: &[u8]) -> Result<Vec<Captured>> {
 
 #[cfg(test)]
 mod tests {
-    use super::{folder, read};
+    use super::{names, read};
 
     #[test]
     fn every_capture_in_the_folder_is_read_whole() {
-        let mut files = 0;
-        for entry in folder().read_dir().unwrap() {
-            let name = entry.unwrap().file_name().into_string().unwrap();
-            if name.ends_with(".pcap") {
-                let frames = read(&name).unwrap();
-                assert!(frames.is_sorted_by_key(|frame| frame.at), "{name}");
-                assert!(frames.iter().all(|frame| frame.frame.len() >= 54), "{name}");
-                files += 1;
-            }
+        let names = names().unwrap();
+        for name in &names {
+            let frames = read(name).unwrap();
+            assert!(frames.is_sorted_by_key(|frame| frame.at), "{name}");
+            assert!(frames.iter().all(|frame| frame.frame.len() >= 54), "{name}");
         }
-        assert!(files >= 11);
+        assert!(names.len() >= 11);
     }
 }

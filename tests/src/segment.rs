@@ -1,6 +1,10 @@
 //! Owns a captured IPv4 segment that tests take apart: whose it is, what it carries, and the same bytes cut otherwise.
 
-use std::net::Ipv4Addr;
+use std::{collections::HashMap, net::Ipv4Addr};
+
+use anyhow::Result;
+
+use crate::pcap;
 
 /// The pod behind the interface on which the captures were taken.
 const POD: Ipv4Addr = Ipv4Addr::new(10, 244, 1, 2);
@@ -16,6 +20,24 @@ pub struct Segment {
     pub from_pod: bool,
     transport: usize,
     payload: usize,
+}
+
+/// The connections of a capture that comes with the tests, each with its segments in order.
+///
+/// # Errors
+///
+/// The capture cannot be read.
+///
+/// # Panics
+///
+/// As [`Segment::of`].
+pub fn connections(capture: &str) -> Result<Vec<Vec<Segment>>> {
+    let mut connections: HashMap<[Vec<u8>; 2], Vec<Segment>> = HashMap::new();
+    for captured in pcap::read(capture)? {
+        let segment = Segment::of(captured.frame);
+        connections.entry(segment.connection()).or_default().push(segment);
+    }
+    Ok(connections.into_values().collect())
 }
 
 #[expect(clippy::indexing_slicing, reason = "captures are whole; a test panics where one is not")]

@@ -7,17 +7,17 @@
     reason = "a test panics where something is not as it should be"
 )]
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs,
-};
+use std::collections::BTreeMap;
 
 use detector_ebpf::{
     evidence::Evidence,
     host::{Host, Settings},
     verdict::{Protocol, Verdict},
 };
-use detector_tests::{pcap, segment::Segment};
+use detector_tests::{
+    pcap,
+    segment::{self, Segment},
+};
 
 /// Bytes of each direction at which it is met.
 const FIRST: usize = 4096;
@@ -70,17 +70,8 @@ fn agrees(part: (Verdict, Protocol, u64), whole: (Verdict, Protocol, u64)) -> bo
 fn no_part_of_a_stream_is_taken_for_another_protocol() {
     let (mut met, mut told) = (0, 0);
     let mut wrong: BTreeMap<String, usize> = BTreeMap::new();
-    for entry in fs::read_dir(pcap::folder()).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        if !name.ends_with(".pcap") {
-            continue;
-        }
-        let mut connections: HashMap<[Vec<u8>; 2], Vec<Segment>> = HashMap::new();
-        for captured in pcap::read(&name).unwrap() {
-            let segment = Segment::of(captured.frame);
-            connections.entry(segment.connection()).or_default().push(segment);
-        }
-        for segments in connections.into_values() {
+    for name in pcap::names().unwrap() {
+        for segments in segment::connections(&name).unwrap() {
             let whole = said(&segments, 0);
             let mut read = [0, 0];
             for (index, segment) in segments.iter().enumerate() {

@@ -52,12 +52,7 @@ fn capture(name: &str) -> Vec<Passed> {
 }
 
 fn captures() -> Vec<String> {
-    let mut names: Vec<String> = fs::read_dir(pcap::folder())
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .filter(|name| name.ends_with(".pcap"))
-        .collect();
-    names.sort();
+    let names = pcap::names().unwrap();
     assert!(names.len() >= 10, "the captures are gone");
     names
 }

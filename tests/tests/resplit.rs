@@ -7,13 +7,13 @@
     reason = "a test panics where something is not as it should be"
 )]
 
-use std::{
-    collections::{BTreeMap, HashMap},
-    fs,
-};
+use std::collections::BTreeMap;
 
 use detector_ebpf::host::{Host, Settings};
-use detector_tests::{pcap, segment::Segment};
+use detector_tests::{
+    pcap,
+    segment::{self, Segment},
+};
 
 /// Bytes of each direction at which it is split.
 const FIRST: usize = 2048;
@@ -43,17 +43,8 @@ fn outcome<'a>(segments: impl IntoIterator<Item = &'a Segment>) -> Outcome {
 fn every_stream_of_every_capture_says_the_same_wherever_it_is_split() {
     let mut splits = 0;
     let mut wrong = Vec::new();
-    for entry in fs::read_dir(pcap::folder()).unwrap() {
-        let name = entry.unwrap().file_name().into_string().unwrap();
-        if !name.ends_with(".pcap") {
-            continue;
-        }
-        let mut connections: HashMap<[Vec<u8>; 2], Vec<Segment>> = HashMap::new();
-        for captured in pcap::read(&name).unwrap() {
-            let segment = Segment::of(captured.frame);
-            connections.entry(segment.connection()).or_default().push(segment);
-        }
-        for segments in connections.into_values() {
+    for name in pcap::names().unwrap() {
+        for segments in segment::connections(&name).unwrap() {
             // What follows such an answer is frames, of which a segment that begins like a message is taken for one.
             if segments.iter().any(Segment::switches) {
                 continue;
